@@ -1,0 +1,70 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# The two commands are `make demo` and `make test`; everything else is for developers (`make help`).
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+COLLECTIONS := $(VENV)/collections
+export ANSIBLE_COLLECTIONS_PATH := $(abspath $(COLLECTIONS))
+export ANSIBLE_HOME := $(abspath $(VENV))/ansible-home
+export ANSIBLE_LOCALHOST_WARNING := false
+export no_proxy := 127.0.0.0/8,localhost,$(no_proxy)
+
+.PHONY: help demo test lint docs units sanity e2e gates simulator clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+# -- set-up ----------------------------------------------------------------------------------------------------------
+
+# Installed from wheels only: nothing is built, so no compiler and no headers are needed.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt
+
+$(VENV)/.runtime: requirements.txt constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed, this is " + sys.version.split()[0])'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo 'The Python module venv is missing; on Debian: apt install git make python3 python3-venv'; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@echo 'Setting up a virtual environment in $(VENV) ...'
+	@$(PIP_INSTALL) ansible-core -r requirements.txt PyYAML cryptography pyspnego
+	@mkdir -p $(COLLECTIONS)/ansible_collections/hyperv
+	@ln -sfn $(abspath .) $(COLLECTIONS)/ansible_collections/hyperv/passthrough
+	@touch $@
+
+$(VENV)/.development: $(VENV)/.runtime tests/requirements.txt
+	@$(PIP_INSTALL) -r tests/requirements.txt
+	@touch $@
+
+# -- the two commands ------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.runtime  ## the main job against a simulated world, proven byte for byte
+	@$(BIN)/python tests/demo/demo.py
+
+test: $(VENV)/.development  ## the whole test suite, the same that continuous integration calls
+	@$(BIN)/python tests/stages.py
+
+# -- parts of it, for developers ----------------------------------------------------------------------------------------
+
+lint: $(VENV)/.development  ## ruff, mypy, yamllint, ansible-lint
+	@$(BIN)/python tests/stages.py lint
+
+docs: $(VENV)/.development  ## documentation and changelog lint
+	@$(BIN)/python tests/stages.py docs
+
+sanity: $(VENV)/.development  ## ansible-test sanity on the core version at hand
+	@$(BIN)/python tests/stages.py sanity
+
+units: $(VENV)/.development  ## unit tests of the product and the simulator
+	@$(BIN)/python tests/stages.py units
+
+e2e: $(VENV)/.development  ## ansible-playbook against the simulator over HTTP
+	@$(BIN)/python tests/stages.py e2e
+
+simulator: $(VENV)/.runtime  ## run a simulated world by hand: make simulator WORLD=tests/simulator/worlds/demo.yml
+	@PYTHONPATH=tests $(BIN)/python -m simulator $(or $(WORLD),tests/simulator/worlds/demo.yml) $(ARGS)
+
+clean:  ## remove everything that the other targets made
+	rm -rf $(VENV) .build .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-run
