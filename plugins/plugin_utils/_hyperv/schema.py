@@ -1,0 +1,511 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this package is private to the hyperv.passthrough collection and may change without notice.
+"""The CIM classes that the product reads or calls, as data: property types, arrays, embedded classes, methods, keys.
+
+WS-Management answers carry no types, so this table decides how text becomes values and which names may be sent.
+It holds only what the product uses; a test holds it against the fact sheet `cim-classes.json` (live Server 2019).
+Classes and types that the sheet lacks, or tells wrongly, have their source beside them.
+
+Not here: how values are written and read (`_wsman`), and what they mean (`model`, `host`, `guest`).
+
+Notation: `properties` maps a type to the names of that type; `uint16[]` is an array, `object:X` a typed embedded object,
+`instance:X` an embedded instance as CIM-XML text, `reference:X` a reference. A method reads like Microsoft's page:
+`Name(in type Parameter, out type Parameter)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from .._wsman import CimClass, CimMethod, CimParameter, CimProperty, Schema
+
+VIRTUALIZATION = "root/virtualization/v2"
+STORAGE = "root/microsoft/windows/storage"
+CIMV2 = "root/cimv2"
+TASK_SCHEDULER = "root/microsoft/windows/taskscheduler"
+CLUSTER = "root/MSCluster"
+BITLOCKER = "root/cimv2/security/microsoftvolumeencryption"
+
+_TYPE = re.compile(r"(?P<type>[a-z0-9]+)(?::(?P<embedded>\w+))?(?P<array>\[\])?\Z")
+_SIGNATURES = re.compile(r"\w+\([^)]*\)")
+_METHOD = re.compile(r"(?P<name>\w+)\((?P<parameters>.*)\)\Z")
+
+
+def _type(text: str) -> tuple[str, bool, str | None]:
+    """`uint16[]` -> (type, is_array, embedded class)."""
+    match = _TYPE.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a type of this table")
+    return match["type"], match["array"] is not None, match["embedded"]
+
+
+def _method(signature: str) -> CimMethod:
+    match = _METHOD.match(signature)
+    if match is None:
+        raise ValueError(f"{signature!r} is not a method signature of this table")
+    parameters = []
+    for text in filter(None, match["parameters"].split(", ")):
+        direction, type_text, name = text.split(" ")
+        cim_type, is_array, embedded = _type(type_text)
+        parameters.append(
+            CimParameter(name=name, type=cim_type, is_array=is_array, direction=direction, embedded=embedded)
+        )
+    return CimMethod(name=match["name"], parameters=tuple(parameters))
+
+
+def _class(
+    namespace: str, name: str, *, keys: str = "", properties: Mapping[str, str] | None = None, methods: str = ""
+) -> CimClass:
+    typed: dict[str, CimProperty] = {}
+    for type_text, names in (properties or {}).items():
+        cim_type, is_array, embedded = _type(type_text)
+        for property_name in names.split():
+            typed[property_name] = CimProperty(type=cim_type, is_array=is_array, embedded=embedded)
+    signatures = [_method(" ".join(text.split())) for text in _SIGNATURES.findall(methods)]
+    return CimClass(
+        name=name,
+        namespace=namespace,
+        base=None,
+        properties=typed,
+        methods=tuple(signatures),
+        keys=tuple(keys.split()),
+    )
+
+
+# Inherited members are written out, so that an entry can be read alone. What each group of rows shares:
+_SETTING = "InstanceID Caption Description ElementName"
+_RESOURCE: Mapping[str, str] = {
+    "string": _SETTING
+    + " ResourceSubType OtherResourceType PoolID Parent Address AddressOnParent AllocationUnits VirtualQuantityUnits",
+    "uint16": "ResourceType ConsumerVisibility MappingBehavior",
+    "string[]": "HostResource Connection",
+    "uint64": "VirtualQuantity Reservation Limit",
+    "uint32": "Weight",
+    "boolean": "AutomaticAllocation AutomaticDeallocation",
+}
+_DEVICE = "CreationClassName DeviceID SystemCreationClassName SystemName Caption Description ElementName Name"
+_DEVICE_KEYS = "CreationClassName DeviceID SystemCreationClassName SystemName"
+_SERVICE: Mapping[str, str] = {
+    "string": "CreationClassName Name SystemCreationClassName SystemName ElementName",
+    "uint16": "EnabledState",
+}
+_JOB: Mapping[str, str] = {
+    "string": _SETTING + " Name JobStatus ErrorDescription ErrorSummaryDescription Owner",
+    "uint16": "JobState JobType ErrorCode PercentComplete HealthState",
+    "uint16[]": "OperationalStatus",
+    "string[]": "StatusDescriptions",
+    "datetime": "ElapsedTime StartTime TimeSubmitted TimeOfLastStateChange TimeBeforeRemoval",
+    "boolean": "Cancellable DeleteOnCompletion",
+}
+# LastModified and its like are datetime (documentation of CIM_LogicalFile); the sheet's generator writes string.
+_FILE: Mapping[str, str] = {
+    "string": "Name Drive Path FileName Extension FileType CSName FSName EightDotThreeFileName",
+    "uint64": "FileSize",
+    "boolean": "Hidden System Readable Writeable Archive Compressed Encrypted",
+    "datetime": "CreationDate LastAccessed LastModified InstallDate",
+}
+
+
+def _merged(*parts: Mapping[str, str]) -> dict[str, str]:
+    merged: dict[str, str] = {}
+    for part in parts:
+        for type_text, names in part.items():
+            merged[type_text] = f"{merged[type_text]} {names}" if type_text in merged else names
+    return merged
+
+
+_VIRTUALIZATION_CLASSES = (
+    _class(
+        VIRTUALIZATION,
+        "Msvm_ComputerSystem",
+        keys="CreationClassName Name",  # as recorded; the documentation's key InstanceID is NULL (hyperv-wmi 1.1)
+        properties={
+            "string": "CreationClassName Name ElementName Caption Description InstanceID OtherEnabledState Status",
+            "uint16": "EnabledState RequestedState EnabledDefault HealthState ReplicationState ReplicationHealth "
+            "ReplicationMode FailedOverReplicationType LastReplicationType NumberOfNumaNodes ResetCapability "
+            "EnhancedSessionModeState",
+            "uint16[]": "OperationalStatus",
+            "string[]": "StatusDescriptions",
+            "datetime": "InstallDate TimeOfLastStateChange TimeOfLastConfigurationChange LastReplicationTime "
+            "LastSuccessfulBackupTime LastApplicationConsistentReplicationTime",
+            "uint64": "OnTimeInMilliseconds",
+            "uint32": "ProcessID HwThreadsPerCoreRealized",
+        },
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_VirtualSystemSettingData",
+        keys="InstanceID",
+        properties={
+            # VirtualSystemSubType is a string such as Microsoft:Hyper-V:SubType:2 (hyperv-wmi 1.4); the sheet shows an enumeration
+            "string": _SETTING + " VirtualSystemIdentifier VirtualSystemType VirtualSystemSubType Parent Version "
+            "ConfigurationID ConfigurationDataRoot ConfigurationFile SnapshotDataRoot GuestStateFile GuestStateDataRoot",
+            "string[]": "Notes",
+            "uint16": "AutomaticStartupAction AutomaticShutdownAction UserSnapshotType",
+            "datetime": "CreationTime",
+            "boolean": "IncrementalBackupEnabled IsAutomaticSnapshot IsSaved AllowFullSCSICommandSet",
+        },
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_ResourceAllocationSettingData",
+        keys="InstanceID",
+        properties=_merged(_RESOURCE, {"string[]": "VirtualSystemIdentifiers"}),
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_StorageAllocationSettingData",
+        keys="InstanceID",
+        properties=_merged(
+            _RESOURCE, {"boolean": "PersistentReservationsSupported", "string": "SnapshotId", "uint16": "Access"}
+        ),
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_DiskDrive",
+        keys=_DEVICE_KEYS,  # the documentation's key InstanceID is wrong (hyperv-wmi 3.1)
+        properties={"string": _DEVICE, "uint32": "DriveNumber", "uint16": "EnabledState"},
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_SyntheticFcPortSettingData",
+        keys="InstanceID",
+        properties=_merged(
+            _RESOURCE,
+            {
+                "string": "VirtualPortWWPN VirtualPortWWNN SecondaryWWPN SecondaryWWNN",
+                "boolean": "ChapEnabled",
+                "string[]": "VirtualSystemIdentifiers",
+            },
+        ),
+    ),
+    _class(VIRTUALIZATION, "Msvm_FcPortAllocationSettingData", keys="InstanceID", properties=_RESOURCE),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_VirtualFcSwitch",
+        keys="CreationClassName Name",
+        properties={"string": "CreationClassName Name ElementName InstanceID", "uint16": "EnabledState"},
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_KvpExchangeComponent",
+        keys=_DEVICE_KEYS,
+        properties={
+            "string": _DEVICE,
+            "uint16": "EnabledState HealthState",
+            "uint16[]": "OperationalStatus",
+            # strings in the live schema; each holds an Msvm_KvpExchangeDataItem as text (hyperv-wmi 6.4)
+            "instance:Msvm_KvpExchangeDataItem[]": "GuestIntrinsicExchangeItems GuestExchangeItems",
+        },
+    ),
+    _class(
+        VIRTUALIZATION, "Msvm_KvpExchangeDataItem", properties={"string": "Name Data " + _SETTING, "uint16": "Source"}
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_VssComponent",
+        keys=_DEVICE_KEYS,
+        properties={"string": _DEVICE, "uint16": "EnabledState HealthState", "uint16[]": "OperationalStatus"},
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_HeartbeatComponent",
+        keys=_DEVICE_KEYS,
+        properties={"string": _DEVICE, "uint16": "EnabledState HealthState", "uint16[]": "OperationalStatus"},
+    ),
+    _class(VIRTUALIZATION, "Msvm_VirtualSystemManagementService", keys="CreationClassName", properties=_SERVICE),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_ImageManagementService",
+        keys="CreationClassName",
+        properties=_SERVICE,
+        methods="""
+        GetVirtualHardDiskSettingData(in string Path, out instance:Msvm_VirtualHardDiskSettingData SettingData,
+            out reference:CIM_ConcreteJob Job)
+        GetVirtualHardDiskState(in string Path, out instance:Msvm_VirtualHardDiskState State,
+            out reference:CIM_ConcreteJob Job)
+        """,
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_VirtualHardDiskSettingData",
+        keys="InstanceID",
+        properties={
+            "string": _SETTING + " Path ParentPath ParentIdentifier VirtualDiskId",
+            "uint16": "Type Format PmemAddressAbstractionType",
+            "uint64": "MaxInternalSize DataAlignment",
+            "uint32": "BlockSize LogicalSectorSize PhysicalSectorSize",
+            "datetime": "ParentTimestamp",
+            "boolean": "IsPmemCompatible",
+        },
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_VirtualHardDiskState",
+        properties={
+            "uint64": "FileSize MinInternalSize",
+            "uint32": "Alignment FragmentationPercentage PhysicalSectorSize",
+            "boolean": "InUse",
+            "datetime": "Timestamp",
+        },
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_ConcreteJob",
+        keys="InstanceID",
+        properties=_JOB,
+        methods="GetErrorEx(out string[] Errors)",
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_StorageJob",
+        keys="InstanceID",
+        properties=_merged(_JOB, {"string": "Child Parent", "uint32": "JobCompletionStatusCode"}),
+        methods="GetErrorEx(out string[] Errors)",
+    ),
+)
+
+_STORAGE_CLASSES = (
+    _class(
+        STORAGE,
+        "MSFT_Disk",
+        keys="ObjectId",
+        properties={
+            "string": "ObjectId UniqueId Path Location FriendlyName Manufacturer Model SerialNumber "
+            "AdapterSerialNumber FirmwareVersion Guid",
+            "uint32": "Number LogicalSectorSize PhysicalSectorSize NumberOfPartitions Signature",
+            "uint64": "Size AllocatedSize LargestFreeExtent",
+            "uint16": "UniqueIdFormat BusType PartitionStyle HealthStatus OfflineReason ProvisioningType",
+            "uint16[]": "OperationalStatus",
+            "boolean": "IsOffline IsReadOnly IsSystem IsBoot BootFromDisk IsClustered IsHighlyAvailable IsScaleOut",
+        },
+    ),
+    _class(
+        STORAGE,
+        "MSFT_Partition",
+        keys="ObjectId",
+        properties={
+            "string": "ObjectId UniqueId DiskId GptType Guid",
+            "char16": "DriveLetter",  # documentation of MSFT_Partition; the sheet's generator writes uint8
+            "string[]": "AccessPaths",
+            "uint32": "DiskNumber PartitionNumber",
+            "uint64": "Offset Size",
+            "uint16": "MbrType OperationalStatus TransitionState",
+            "boolean": "IsActive IsBoot IsHidden IsOffline IsReadOnly IsShadowCopy IsSystem NoDefaultDriveLetter",
+        },
+    ),
+    _class(
+        STORAGE,
+        "MSFT_Volume",
+        keys="ObjectId",
+        properties={
+            "string": "ObjectId UniqueId Path FileSystem FileSystemLabel",
+            "char16": "DriveLetter",
+            "uint32": "DriveType AllocationUnitSize DedupMode",
+            "uint64": "Size SizeRemaining",
+            "uint16": "FileSystemType HealthStatus",
+            "uint16[]": "OperationalStatus",
+        },
+    ),
+    _class(
+        STORAGE,
+        "MSFT_PhysicalDisk",
+        keys="ObjectId",
+        properties={
+            "string": "ObjectId UniqueId DeviceId FriendlyName Manufacturer Model SerialNumber StoragePoolUniqueId "
+            "PhysicalLocation FirmwareVersion",
+            "uint64": "Size AllocatedSize LogicalSectorSize PhysicalSectorSize",
+            "uint16": "BusType UniqueIdFormat MediaType Usage HealthStatus",
+            "uint16[]": "CannotPoolReason OperationalStatus",
+            "boolean": "CanPool",
+        },
+    ),
+    _class(
+        STORAGE,
+        "MSFT_StoragePool",
+        keys="ObjectId",
+        properties={
+            "string": "ObjectId UniqueId FriendlyName Name",
+            "uint64": "Size AllocatedSize",
+            "uint16": "HealthStatus Usage Version",
+            "uint16[]": "OperationalStatus",
+            "boolean": "IsPrimordial IsClustered IsReadOnly",
+        },
+    ),
+    _class(
+        STORAGE,
+        "MSFT_iSCSISession",
+        keys="SessionIdentifier",
+        properties={
+            "string": "SessionIdentifier TargetNodeAddress InitiatorNodeAddress InitiatorPortalAddress "
+            "InitiatorInstanceName AuthenticationType",
+            "boolean": "IsConnected IsPersistent IsDiscovered",
+            "uint32": "NumberOfConnections",
+        },
+    ),
+    _class(
+        STORAGE,
+        "MSFT_iSCSISessionToDisk",
+        keys="Disk iSCSISession",
+        properties={"reference:MSFT_iSCSISession": "iSCSISession", "reference:MSFT_Disk": "Disk"},
+    ),
+    _class(
+        STORAGE,
+        "MSFT_InitiatorPort",
+        keys="ObjectId",
+        properties={
+            "string": "ObjectId NodeAddress PortAddress InstanceName",
+            "uint16": "ConnectionType PortType",
+            "uint16[]": "OperationalStatus",
+        },
+    ),
+    _class(
+        STORAGE,
+        "MSFT_StorageSetting",
+        properties={"uint16": "NewDiskPolicy", "uint32": "ScrubPolicy"},
+        methods="""
+        Get(out object:MSFT_StorageSetting StorageSetting)
+        UpdateHostStorageCache()
+        """,
+    ),
+)
+
+_REGISTRY_METHODS = """
+    CreateKey(in uint32 hDefKey, in string sSubKeyName)
+    DeleteKey(in uint32 hDefKey, in string sSubKeyName)
+    DeleteValue(in uint32 hDefKey, in string sSubKeyName, in string sValueName)
+    EnumKey(in uint32 hDefKey, in string sSubKeyName, out string[] sNames)
+    EnumValues(in uint32 hDefKey, in string sSubKeyName, out string[] sNames, out sint32[] Types)
+    GetStringValue(in uint32 hDefKey, in string sSubKeyName, in string sValueName, out string sValue)
+    GetExpandedStringValue(in uint32 hDefKey, in string sSubKeyName, in string sValueName, out string sValue)
+    GetMultiStringValue(in uint32 hDefKey, in string sSubKeyName, in string sValueName, out string[] sValue)
+    GetDWORDValue(in uint32 hDefKey, in string sSubKeyName, in string sValueName, out uint32 uValue)
+    GetQWORDValue(in uint32 hDefKey, in string sSubKeyName, in string sValueName, out uint64 uValue)
+    GetBinaryValue(in uint32 hDefKey, in string sSubKeyName, in string sValueName, out uint8[] uValue)
+    SetStringValue(in uint32 hDefKey, in string sSubKeyName, in string sValueName, in string sValue)
+    SetMultiStringValue(in uint32 hDefKey, in string sSubKeyName, in string sValueName, in string[] sValue)
+    SetDWORDValue(in uint32 hDefKey, in string sSubKeyName, in string sValueName, in uint32 uValue)
+    SetQWORDValue(in uint32 hDefKey, in string sSubKeyName, in string sValueName, in uint64 uValue)
+"""
+
+_CIMV2_CLASSES = (
+    _class(CIMV2, "StdRegProv", methods=_REGISTRY_METHODS),
+    _class(
+        CIMV2,
+        "Win32_OperatingSystem",
+        properties={
+            "string": "Caption Version BuildNumber CSName OSArchitecture SystemDirectory SystemDrive WindowsDirectory",
+            "uint32": "ProductType OperatingSystemSKU",
+            "sint16": "CurrentTimeZone",
+            "datetime": "LocalDateTime LastBootUpTime InstallDate",  # documentation; the sheet's generator writes string
+        },
+    ),
+    _class(
+        CIMV2,
+        "Win32_ComputerSystem",
+        keys="Name",
+        properties={"string": "Name DNSHostName Domain Workgroup", "uint16": "DomainRole", "boolean": "PartOfDomain"},
+    ),
+    _class(
+        CIMV2,
+        "Win32_Service",
+        keys="Name",
+        properties={
+            "string": "Name DisplayName State StartMode PathName StartName",
+            "boolean": "Started",
+            "uint32": "ProcessId ExitCode",
+        },
+        methods="StartService()",
+    ),
+    _class(
+        CIMV2,
+        "Win32_Process",
+        keys="Handle",
+        properties={
+            "string": "Handle Name CommandLine ExecutablePath Caption",
+            "uint32": "ProcessId ParentProcessId SessionId",
+            "datetime": "CreationDate",  # documentation of Win32_Process; the sheet's generator writes string
+        },
+    ),
+    _class(
+        CIMV2,
+        "Win32_Volume",
+        keys="DeviceID",
+        properties={
+            "string": "DeviceID Name Caption DriveLetter FileSystem Label",
+            "uint64": "Capacity FreeSpace BlockSize",
+            "uint32": "SerialNumber DriveType",
+            "boolean": "BootVolume SystemVolume DirtyBitSet Automount",
+        },
+    ),
+    _class(CIMV2, "CIM_LogicalFile", keys="Name", properties=_FILE),
+    _class(CIMV2, "CIM_DataFile", keys="Name", properties=_merged(_FILE, {"string": "Manufacturer Version"})),
+    # documentation of CIM_Directory and Win32_Directory (CIMWin32 provider); both only inherit from CIM_LogicalFile
+    _class(CIMV2, "CIM_Directory", keys="Name", properties=_FILE),
+    _class(CIMV2, "Win32_Directory", keys="Name", properties=_FILE),
+)
+
+_TASK = "in string TaskPath, in string TaskName"
+_TASK_SCHEDULER_CLASSES = (
+    _class(
+        TASK_SCHEDULER,
+        "PS_ScheduledTask",
+        methods=f"""
+        RegisterByXml(in boolean Force, in string Xml, in string Password, in string User, {_TASK},
+            out object:MSFT_ScheduledTask cmdletOutput)
+        StartByPath({_TASK})
+        StopByPath({_TASK})
+        GetInfoByName({_TASK}, out object:MSFT_TaskDynamicInfo cmdletOutput)
+        """,
+    ),
+    _class(
+        TASK_SCHEDULER,
+        "MSFT_ScheduledTask",
+        keys="TaskName TaskPath",
+        properties={
+            "string": "TaskName TaskPath Author Date Description URI Version Source Documentation SecurityDescriptor",
+            "uint32": "State",
+        },
+    ),
+    # generated schema of live hosts (microsoft/windows-rs style dump of the namespace); not in cim-classes.json
+    _class(
+        TASK_SCHEDULER,
+        "MSFT_TaskDynamicInfo",
+        properties={
+            "string": "TaskName TaskPath",
+            "datetime": "LastRunTime NextRunTime",
+            "uint32": "LastTaskResult NumberOfMissedRuns",
+        },
+    ),
+)
+
+_OTHER_CLASSES = (
+    _class(CLUSTER, "MSCluster_Cluster", keys="Name", properties={"string": "Name Fqdn SharedVolumesRoot"}),
+    _class(
+        CLUSTER,
+        "MSCluster_Resource",
+        keys="Name",
+        properties={
+            "string": "Name Id Type OwnerGroup OwnerNode",
+            "uint32": "State",
+            "object:MSCluster_Property": "PrivateProperties",
+        },
+    ),
+    # The property set is dynamic; of it we read VmID (windows-storage 7.3). Not in cim-classes.json.
+    _class(CLUSTER, "MSCluster_Property", properties={"string": "VmID"}),
+    # documentation of Win32_EncryptableVolume (Win32 SecProv reference); not in cim-classes.json
+    _class(
+        BITLOCKER,
+        "Win32_EncryptableVolume",
+        keys="DeviceID",
+        properties={"string": "DeviceID DriveLetter PersistentVolumeID", "uint32": "ProtectionStatus"},
+        methods="GetLockStatus(out uint32 LockStatus)",
+    ),
+)
+
+SCHEMA = Schema(
+    [*_VIRTUALIZATION_CLASSES, *_STORAGE_CLASSES, *_CIMV2_CLASSES, *_TASK_SCHEDULER_CLASSES, *_OTHER_CLASSES]
+)
