@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import typing as t
 from urllib.parse import urlunsplit
 
@@ -506,6 +507,9 @@ def _root_cause(err: BaseException) -> str:
     for link in _chain(err):
         if isinstance(link, OSError) and link.errno is not None and link.errno > 0:
             return os.strerror(link.errno).lower()
+        named = re.search(r"\[Errno -?\d+\] ([^\n)>]+)", str(link))
+        if named:
+            return named.group(1).strip().lower()
     last = list(_chain(err))[-1]
     text = str(last).strip().splitlines()
     return (text[0] if text else type(last).__name__)[:200]

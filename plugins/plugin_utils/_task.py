@@ -122,7 +122,10 @@ class HypervAction(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         unquoted = _numbers_in(self._task.args, self.IDENTITIES)
         if unquoted:
             return {**result, **_failure("unquoted_identity", unquoted, target=None, changed=False)}
-        validation, arguments = self.validate_argument_spec(**self.SPEC)
+        try:
+            validation, arguments = self.validate_argument_spec(**self.SPEC)
+        except AnsibleError as err:
+            return {**result, **_failure("invalid_arguments", str(err), target=None, changed=False)}
         secrets = validation._no_log_values
         run = Run(self, arguments, task_vars)
         if self._play_context.become:
@@ -178,8 +181,8 @@ def _numbers_in(arguments: Mapping[str, t.Any], identities: frozenset[str]) -> s
         for item in value if isinstance(value, list) else [value]:
             if item is not None and not isinstance(item, (str, dict, list)):
                 return (
-                    f"{name} was given as the {type(item).__name__} {item}, but an identity must be text because YAML "
-                    f'rewrites numbers; quote it: {name}: "{item}"'
+                    f"{name} was given as {item} without quotes, which YAML reads as a number or truth value and may rewrite, "
+                    f'but an identity must be text; quote it: {name}: "{item}"'
                 )
     return None
 

@@ -1,0 +1,166 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup_set
+short_description: Open, record and close the backup set of one VM
+version_added: 0.1.0
+author:
+  - The hyperv.passthrough authors (@hyperv-passthrough)
+description:
+  - >-
+    A backup set is the record that keeps both halves of a two-phase backup together; the guest's version, the host's version, the disks
+    of each with identity and slot, and the time between the phases. A restore needs nothing else.
+  - It is kept in the Hyper-V host's registry below C(HKLM\SOFTWARE\hyperv.passthrough).
+  - Run it on the VM's Hyper-V host.
+extends_documentation_fragment:
+  - hyperv.passthrough.connection
+  - hyperv.passthrough.connection.mutating
+options:
+  vm:
+    description: Name or GUID of the VM. Quote names that look like numbers.
+    type: str
+    required: true
+  state:
+    description:
+      - >-
+        V(open) continues the VM's open set when it is younger than O(max_skew), closes an older one as failed, and opens a new one. It
+        takes the VM's lease and, with O(hold_slot), the host's backup slot.
+      - V(recorded) adds what O(phase) says.
+      - V(closed) judges the set, writes the copies, and gives back lease and slot.
+    type: str
+    choices: [open, recorded, closed]
+    required: true
+  set_id:
+    description:
+      - With O(state=open) this set is continued or returned instead of the VM's open one.
+      - Required for the other states.
+    type: str
+  lease:
+    description: The lease that O(state=open) returned.
+    type: str
+  coverage:
+    description: The result of P(hyperv.passthrough.coverage#filter). Required with O(state=open).
+    type: dict
+  guest_view:
+    description: The result of M(hyperv.passthrough.guest_disk_info), recorded with the set.
+    type: dict
+  guest_engine:
+    description: Engine of the guest phase.
+    type: str
+    choices: [wsb]
+    default: wsb
+  host_engine:
+    description: Engine of the host phase.
+    type: str
+    choices: [wsb]
+    default: wsb
+  guest_target:
+    description: Target of the guest phase, for the record.
+    type: str
+  host_target:
+    description: Target of the host phase, for the record. Required with O(state=open).
+    type: str
+  guest_vss_backup_type:
+    description: VSS backup type of the guest phase. V(full) in both phases is refused.
+    type: str
+    choices: [copy, full]
+    default: copy
+  host_vss_backup_type:
+    description: VSS backup type of the host phase. V(full) in both phases is refused.
+    type: str
+    choices: [copy, full]
+    default: copy
+  max_skew:
+    description: Greatest time in seconds between the two snapshots.
+    type: int
+    default: 3600
+  has_hooks:
+    description: Whether applications are stopped around both snapshots. Without it the set says that its halves are not one point in time.
+    type: bool
+    default: false
+  hold_slot:
+    description: Also take the host's backup slot, so that the two snapshots of one VM lie close together.
+    type: bool
+    default: false
+  queue_timeout:
+    description: Longest time in seconds to wait for the slot.
+    type: int
+    default: 28800
+  poll_interval:
+    description: Seconds between two looks at the slot.
+    type: int
+    default: 10
+  phase:
+    description: What O(state=recorded) records.
+    type: str
+    choices: [quiesce, guest, host, unquiesce]
+  result:
+    description: The result of M(hyperv.passthrough.guest_backup) or M(hyperv.passthrough.host_backup).
+    type: dict
+  failure:
+    description: Why the run failed, with O(state=closed). The set is closed as failed.
+    type: str
+  copy_beside_backup:
+    description: >-
+      With O(state=closed), export the record into a file on the host phase's target. It is written by the host's SYSTEM account, which is
+      the computer account on a share, with C(reg export); C(reg import) brings it back on a rebuilt host.
+    type: bool
+    default: false
+  controller_copy:
+    description: With O(state=closed), a folder on the controller that gets the record as JSON. Absolute path.
+    type: str
+seealso:
+  - module: hyperv.passthrough.backup_set_info
+"""
+
+EXAMPLES = r"""
+- name: Open a set, or continue the one that an interrupted run left
+  hyperv.passthrough.backup_set:
+    vm: "{{ hyperv_vm }}"
+    state: open
+    coverage: "{{ discover_coverage }}"
+    host_target: 'E:'
+  delegate_to: "{{ hyperv_host }}"
+  register: opened
+"""
+
+RETURN = r"""
+set:
+  description: The set's record.
+  returned: always
+  type: dict
+  contains:
+    id:
+      description: Identity of the set.
+      type: str
+    state:
+      description: V(open), V(good), V(degraded), V(failed), V(lost) or V(restored).
+      type: str
+lease:
+  description: Proof that this run works on the VM; pass it to the other tasks. V(null) once the set is closed.
+  returned: always
+  type: str
+left:
+  description: Which phases are still to be done, in order.
+  returned: always
+  type: list
+  elements: str
+attempts:
+  description: The attempt to use for each phase.
+  returned: always
+  type: dict
+quiesced:
+  description: True when an earlier run stopped the applications and did not start them again.
+  returned: always
+  type: bool
+sentence:
+  description: What the set holds, in one sentence.
+  returned: always
+  type: str
+"""

@@ -1,0 +1,97 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this package is private to the hyperv.passthrough collection and may change without notice.
+"""What people read at the end of a run: one line per disk, one verdict per VM.
+
+Responsible for: turning the statuses that the playbooks keep per VM into lines of text. Not responsible for: any judgement;
+every word of a verdict comes from the coverage or from the backup set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+View = Mapping[str, Any]
+
+_COLUMNS = ("VM", "disk", "size", "what it is", "captured by", "why")
+_GIB = 1024**3
+_MIB = 1024**2
+
+#: coverage value -> what the table says; capitals where nobody captures the disk
+_CAPTURED_BY: Mapping[str, str] = {
+    "host": "host",
+    "guest": "guest",
+    "gap": "NOBODY",
+    "unverified": "UNVERIFIED",
+    "identity_mismatch": "MISMATCH",
+}
+
+
+def coverage_table(statuses: Iterable[View]) -> list[str]:
+    """One line per disk of every VM, under a heading; VMs that could not be looked at come with the reason.
+
+    Args:
+        statuses: what the playbook keeps per VM: `inventory_name`, `sentence`, `coverage` (or None).
+    """
+    rows: list[Sequence[str]] = [_COLUMNS]
+    after: list[str] = []
+    for status in sorted(statuses, key=_name):
+        coverage = status.get("coverage")
+        if not coverage:
+            after.append(f"{_name(status)}: not looked at. {status.get('sentence')}")
+            continue
+        rows.extend(_disk_row(_name(status), disk) for disk in coverage.get("disks") or [])
+        if not coverage.get("disks"):
+            after.append(f"{_name(status)}: {coverage.get('summary')}")
+        after.extend(f"{_name(status)}: {note}" for note in coverage.get("notes") or [])
+    return [*(_aligned(rows) if len(rows) > 1 else []), *after]
+
+
+def backup_summary(statuses: Iterable[View]) -> list[str]:
+    """Per VM: the verdict, what each phase captured, and what nobody captured."""
+    lines: list[str] = []
+    for status in sorted(statuses, key=_name):
+        lines.append(f"{_name(status)}: {str(status.get('state')).upper()}. {status.get('sentence')}".rstrip())
+        coverage = status.get("coverage") or {}
+        for disk in coverage.get("disks") or []:
+            captured = _captured(disk)
+            lines.append(f"  {_label(disk)} ({_size(disk.get('size_bytes'))}) {captured}: {disk.get('reason')}")
+    return lines
+
+
+def _captured(disk: View) -> str:
+    value = str(disk.get("coverage"))
+    if value in ("host", "guest"):
+        return f"captured by the {value} phase" if value == "host" else "captured by the guest phase"
+    return "NOT captured, accepted by the operator" if disk.get("accepted") else "NOT captured"
+
+
+def _disk_row(name: str, disk: View) -> Sequence[str]:
+    by = _CAPTURED_BY.get(str(disk.get("coverage")), str(disk.get("coverage")))
+    if disk.get("accepted"):
+        by += " (accepted)"
+    what = str(disk.get("kind") or "unknown").replace("_", " ")
+    return (name, _label(disk), _size(disk.get("size_bytes")), what, by, str(disk.get("reason") or ""))
+
+
+def _label(disk: View) -> str:
+    return str(disk.get("slot_text") or disk.get("unique_id") or disk.get("kind") or "disk")
+
+
+def _name(status: View) -> str:
+    return str(status.get("inventory_name") or "?")
+
+
+def _size(size: object) -> str:
+    if not isinstance(size, int):
+        return "?"
+    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / _MIB:.0f} MiB"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS) - 1)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    ]
