@@ -273,8 +273,8 @@ class _NamespaceReader:
         if name in self.built:
             return self.built[name]
         entry = self.raw[name]
-        base_name = entry.get("base")
-        base = self.build(base_name) if base_name in self.raw else None
+        base_name: str | None = entry.get("base")
+        base = self.build(base_name) if base_name is not None and base_name in self.raw else None
         properties = dict(base.properties) if base else {}
         values = entry.get("values", {})
         for property_name, word in entry.get("properties", {}).items():
