@@ -34,7 +34,8 @@ def call(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
     """Run one command with its output on the screen; a non-zero exit ends the whole run with that status."""
     words = [str(word) for word in command]
     print("+ " + " ".join(words), flush=True)
-    done = subprocess.run(words, cwd=cwd, env={**os.environ, **environment}, check=False)
+    path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"  # the tools start each other by name
+    done = subprocess.run(words, cwd=cwd, env={**os.environ, "PATH": path, **environment}, check=False)
     if done.returncode:
         sys.exit(done.returncode)
 
@@ -90,7 +91,7 @@ def lint() -> None:
         call(BIN / "mypy", "-p", f"{LIBRARY}.{package}", MYPYPATH=str(COLLECTIONS))
     call(BIN / "mypy", "-p", "simulator", MYPYPATH="tests")
     call(BIN / "yamllint", "-s", ".")
-    call(BIN / "ansible-lint", "--offline", "--strict", "--project-dir", ".")
+    call(BIN / "ansible-lint", "--offline", "--strict", ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS))
 
 
 def docs() -> None:

@@ -1,0 +1,78 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The documentation of every task is its argument spec, and every task is where people look for it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "ansible_collections.hyperv.passthrough.plugins"
+TASKS = sorted(path.stem for path in (ROOT / "plugins" / "action").glob("*.py"))
+SPEC_KEYS = ("type", "elements", "choices", "default", "required")
+
+
+def texts_of(path: Path) -> dict[str, str]:
+    """Module or class level string assignments of a file, without importing it."""
+    return {
+        node.targets[0].id: node.value.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    }
+
+
+def documentation(task: str) -> dict[str, Any]:
+    docs = yaml.safe_load(texts_of(ROOT / "plugins" / "modules" / f"{task}.py")["DOCUMENTATION"])
+    for name in docs.get("extends_documentation_fragment", []):
+        _, _, fragment, *section = name.split(".")
+        texts = texts_of(ROOT / "plugins" / "doc_fragments" / f"{fragment}.py")
+        docs["options"] = {
+            **yaml.safe_load(texts[section[0].upper() if section else "DOCUMENTATION"]).get("options", {}),
+            **(docs.get("options") or {}),
+        }
+    return dict(docs)
+
+
+def comparable(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {key: option[key] for key in SPEC_KEYS if option.get(key) not in (None, False)}
+        for name, option in (options or {}).items()
+    }
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_documentation_of_a_task_is_its_argument_spec(task: str) -> None:
+    spec = importlib.import_module(f"{PACKAGE}.action.{task}").ActionModule.SPEC["argument_spec"]
+    assert comparable(documentation(task)["options"]) == comparable(spec)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_identities_are_options_of_the_task(task: str) -> None:
+    action = importlib.import_module(f"{PACKAGE}.action.{task}").ActionModule
+    assert set(action.SPEC["argument_spec"]) >= action.IDENTITIES
+
+
+def test_every_task_has_documentation_and_belongs_to_the_action_group() -> None:
+    modules = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py"))
+    groups = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text())["action_groups"]
+    assert modules == TASKS == sorted(groups["all"])
+
+
+@pytest.mark.parametrize("role", sorted(path.name for path in (ROOT / "roles").iterdir()))
+def test_defaults_of_a_role_are_the_defaults_of_its_argument_spec(role: str) -> None:
+    spec = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())
+    options = spec["argument_specs"]["main"]["options"]
+    defaults = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())
+    assert {name: option["default"] for name, option in options.items() if "default" in option} == defaults
+    own = {name for name in options if not name.startswith("hyperv_")}
+    assert all(name.startswith(f"{role}_") for name in own)
