@@ -125,9 +125,14 @@ def code_text(code: int) -> str:
 
 
 def text_of(instance: CimInstance, name: str) -> str:
-    """A string property without the blanks and NULs that INQUIRY strings carry; "" for NULL."""
+    """A string property just as it is (names may begin or end with a blank); "" for NULL."""
     value = instance.get(name)
-    return value.strip(" \t\0") if isinstance(value, str) else ""
+    return value if isinstance(value, str) else ""
+
+
+def trimmed_text_of(instance: CimInstance, name: str) -> str:
+    """A string without the blanks and NULs that pad what comes from a disk's INQUIRY data (windows-storage 2.1)."""
+    return text_of(instance, name).strip(" \t\0")
 
 
 def int_of(instance: CimInstance, name: str) -> int | None:

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from .._wsman import CimInstance
-from .cim_access import int_of, text_of
+from .cim_access import int_of, trimmed_text_of
 
 _VENDOR_SPECIFIC = 0  # UniqueIdFormat: the text is a PnP id and holds the machine's name (windows-storage 2.2)
 _NAA_PREFIX = "60022480"  # windows-storage 4.3: Microsoft's OUI as the virtual disk's NAA name begins
@@ -36,11 +36,11 @@ def distinct_disks(rows: Sequence[CimInstance]) -> list[CimInstance]:
     A clustered disk is listed once per node and only the row of this node has a Number (windows-storage 3.4). A disk
     that has no row with a number stays, once: it is there, but owned by another node.
     """
-    numbered = {identity_key(text_of(row, "UniqueId")) for row in rows if int_of(row, "Number") is not None}
+    numbered = {identity_key(trimmed_text_of(row, "UniqueId")) for row in rows if int_of(row, "Number") is not None}
     kept: list[CimInstance] = []
     elsewhere: set[str] = set()
     for row in rows:
-        key = identity_key(text_of(row, "UniqueId"))
+        key = identity_key(trimmed_text_of(row, "UniqueId"))
         if int_of(row, "Number") is None:
             if key and (key in numbered or key in elsewhere):
                 continue
@@ -51,7 +51,7 @@ def distinct_disks(rows: Sequence[CimInstance]) -> list[CimInstance]:
 
 def repeated_unique_ids(rows: Iterable[CimInstance]) -> frozenset[str]:
     """Keys of UniqueIds that more than one disk claims (clones, or a LUN seen twice without multipathing)."""
-    counts = Counter(identity_key(text_of(row, "UniqueId")) for row in rows)
+    counts = Counter(identity_key(trimmed_text_of(row, "UniqueId")) for row in rows)
     return frozenset(key for key, count in counts.items() if count > 1)
 
 
@@ -62,7 +62,7 @@ def is_weak_identity(unique_id: str, unique_id_format: int | None, repeated: fro
 
 def disk_guid(row: CimInstance) -> str | None:
     """The GPT disk GUID, lower case with braces; None when there is none."""
-    return text_of(row, "Guid").lower() or None
+    return trimmed_text_of(row, "Guid").lower() or None
 
 
 def scsi_lun(location: str) -> int | None:

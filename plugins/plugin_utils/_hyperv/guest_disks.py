@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .._wsman import CimInstance, CimPath
-from .cim_access import bool_of, int_of, ints_of, text_of, texts_of
+from .cim_access import bool_of, int_of, ints_of, text_of, texts_of, trimmed_text_of
 from .disk_identity import disk_guid, distinct_disks, is_weak_identity, repeated_unique_ids, scsi_lun
 from .model import (
     BUS_TYPES,
@@ -76,26 +76,26 @@ def disk_kind(row: CimInstance, *, has_fibre_channel: bool) -> str:
     The order matters: a LUN of a Windows iSCSI target calls itself "MSFT Virtual HD" too, so that the bus goes first.
     """
     bus = int_of(row, "BusType")
-    maker, model = text_of(row, "Manufacturer").casefold(), text_of(row, "Model").casefold()
+    maker, model = trimmed_text_of(row, "Manufacturer").casefold(), trimmed_text_of(row, "Model").casefold()
     by_bus = {_ISCSI: "iscsi", _FILE_BACKED: "mounted_virtual_hard_disk", _STORAGE_SPACES: "storage_space"}
     if bus in by_bus:
         return by_bus[bus]
     if bus == _FIBRE_CHANNEL:
         return "virtual_fibre_channel" if has_fibre_channel else "unknown"
     if bus == _SAS:
-        is_vhd = (maker == "msft" and model == "virtual disk") or text_of(row, "UniqueId").upper().startswith(
+        is_vhd = (maker == "msft" and model == "virtual disk") or trimmed_text_of(row, "UniqueId").upper().startswith(
             _VHD_UNIQUE_ID_PREFIXES
         )
         return "virtual_hard_disk" if is_vhd else "pass_through"
     if bus == _ATA:
-        is_vhd = model == "virtual hd" or "DISKVIRTUAL_HD" in text_of(row, "UniqueId").upper()
+        is_vhd = model == "virtual hd" or "DISKVIRTUAL_HD" in trimmed_text_of(row, "UniqueId").upper()
         return "virtual_hard_disk" if is_vhd else "pass_through"
     return "unknown"
 
 
 def drive_letter(row: CimInstance) -> str | None:
     """A letter of MSFT_Partition or MSFT_Volume (a character) or of Win32_Volume (`D:`); None when there is none."""
-    value = text_of(row, "DriveLetter")[:1].upper()
+    value = trimmed_text_of(row, "DriveLetter")[:1].upper()
     return value if "A" <= value <= "Z" else None
 
 
@@ -300,7 +300,7 @@ def _pooled_disks(rows: GuestRows, numbers: set[int | None]) -> tuple[frozenset[
     for row in rows.physical_disks:
         if _IN_A_POOL not in ints_of(row, "CannotPoolReason"):
             continue
-        device = text_of(row, "DeviceId")
+        device = trimmed_text_of(row, "DeviceId")
         number = int(device) if device.isdecimal() else None
         if number is not None and number in numbers:
             found.add(number)
@@ -319,22 +319,22 @@ def _guest_disk(
     in_pool: bool,
     volumes: tuple[GuestVolume, ...],
 ) -> GuestDisk:
-    unique_id, unique_id_format = text_of(row, "UniqueId"), int_of(row, "UniqueIdFormat")
-    device = text_of(row, "DeviceId")  # MSFT_PhysicalDisk: the disk number as text
+    unique_id, unique_id_format = trimmed_text_of(row, "UniqueId"), int_of(row, "UniqueIdFormat")
+    device = trimmed_text_of(row, "DeviceId")  # MSFT_PhysicalDisk: the disk number as text
     is_offline = bool_of(row, "IsOffline")
     return GuestDisk(
         unique_id=unique_id,
         unique_id_format=unique_id_format,
-        serial_number=text_of(row, "SerialNumber"),
+        serial_number=trimmed_text_of(row, "SerialNumber"),
         number=int(device) if device.isdecimal() else int_of(row, "Number"),
-        friendly_name=text_of(row, "FriendlyName"),
-        manufacturer=text_of(row, "Manufacturer"),
-        model=text_of(row, "Model"),
+        friendly_name=trimmed_text_of(row, "FriendlyName"),
+        manufacturer=trimmed_text_of(row, "Manufacturer"),
+        model=trimmed_text_of(row, "Model"),
         kind=kind,
         iscsi=iscsi,
         size_bytes=int_of(row, "Size"),
         bus_type=word(BUS_TYPES, int_of(row, "BusType")),
-        scsi_lun=scsi_lun(text_of(row, "Location") or text_of(row, "PhysicalLocation")),
+        scsi_lun=scsi_lun(trimmed_text_of(row, "Location") or trimmed_text_of(row, "PhysicalLocation")),
         partition_style=word(PARTITION_STYLES, int_of(row, "PartitionStyle")),
         guid=disk_guid(row),
         signature=int_of(row, "Signature"),
@@ -356,14 +356,16 @@ def _pools(rows: GuestRows) -> tuple[StoragePool, ...]:
     members: dict[str, list[str]] = {}
     for row in rows.physical_disks:
         if _IN_A_POOL in ints_of(row, "CannotPoolReason"):
-            members.setdefault(text_of(row, "StoragePoolUniqueId").casefold(), []).append(text_of(row, "UniqueId"))
+            members.setdefault(text_of(row, "StoragePoolUniqueId").casefold(), []).append(
+                trimmed_text_of(row, "UniqueId")
+            )
     return tuple(
         StoragePool(
-            unique_id=text_of(row, "UniqueId"),
-            name=text_of(row, "FriendlyName"),
+            unique_id=trimmed_text_of(row, "UniqueId"),
+            name=trimmed_text_of(row, "FriendlyName"),
             size_bytes=int_of(row, "Size"),
             is_clustered=bool_of(row, "IsClustered"),
-            member_unique_ids=tuple(members.get(text_of(row, "UniqueId").casefold(), ())),
+            member_unique_ids=tuple(members.get(trimmed_text_of(row, "UniqueId").casefold(), ())),
         )
         for row in rows.pools
         if not bool_of(row, "IsPrimordial")

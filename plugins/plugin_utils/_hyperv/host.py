@@ -265,7 +265,7 @@ def resolve_vms(client: CimClient, wanted: Sequence[str]) -> list[CimInstance]:
     found: dict[str, CimInstance] = {}
     for text in texts:
         guid = vm_guid(text)
-        matches = [guid] if guid in rows else by_name.get(text.strip().casefold(), [])
+        matches = [guid] if guid in rows else by_name.get(text.casefold(), [])
         if len(matches) > 1:
             raise _ambiguous_vm(text, [rows[vm_id] for vm_id in matches])
         if not matches:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .._wsman import CimInstance, WsmanError, parse_object_path
-from .cim_access import bool_of, int_of, ints_of, text_of, texts_of, time_of
+from .cim_access import bool_of, int_of, ints_of, text_of, texts_of, time_of, trimmed_text_of
 from .disk_identity import (
     disk_guid,
     distinct_disks,
@@ -180,17 +180,17 @@ def build_luns(disks: Sequence[CimInstance], attached: Mapping[int, Sequence[Lun
 
 def _lun(row: CimInstance, repeated: frozenset[str], attached: Mapping[int, Sequence[LunAttachment]]) -> Lun:
     number = int_of(row, "Number")
-    unique_id = text_of(row, "UniqueId")
+    unique_id = trimmed_text_of(row, "UniqueId")
     unique_id_format = int_of(row, "UniqueIdFormat")
     is_offline = bool_of(row, "IsOffline")
     return Lun(
         unique_id=unique_id,
         unique_id_format=unique_id_format,
-        serial_number=text_of(row, "SerialNumber"),
+        serial_number=trimmed_text_of(row, "SerialNumber"),
         number=number,
-        friendly_name=text_of(row, "FriendlyName"),
-        manufacturer=text_of(row, "Manufacturer"),
-        model=text_of(row, "Model"),
+        friendly_name=trimmed_text_of(row, "FriendlyName"),
+        manufacturer=trimmed_text_of(row, "Manufacturer"),
+        model=trimmed_text_of(row, "Model"),
         size_bytes=int_of(row, "Size"),
         logical_sector_bytes=int_of(row, "LogicalSectorSize"),
         physical_sector_bytes=int_of(row, "PhysicalSectorSize"),
@@ -205,7 +205,7 @@ def _lun(row: CimInstance, repeated: frozenset[str], attached: Mapping[int, Sequ
         is_boot=bool_of(row, "IsBoot"),
         is_system=bool_of(row, "IsSystem"),
         is_clustered=bool_of(row, "IsClustered"),
-        location=text_of(row, "Location"),
+        location=trimmed_text_of(row, "Location"),
         weak_identity=is_weak_identity(unique_id, unique_id_format, repeated),
         attached_to=() if number is None else tuple(attached.get(number, ())),
         object_id=text_of(row, "ObjectId"),
@@ -354,8 +354,8 @@ def _devices(rows: HostRows, owners: frozenset[str]) -> _Devices:
         instance_id = text_of(row, "InstanceID")
         if owner_of(instance_id) not in owners:
             continue
-        drive_id = referenced_instance_id(text_of(row, "Parent")) or _drive_of_medium(instance_id)
-        media.setdefault(drive_id.casefold(), row)
+        by_parent = (referenced_instance_id(text_of(row, "Parent")) or "").casefold()
+        media.setdefault(by_parent if by_parent in seen else _drive_of_medium(instance_id).casefold(), row)
     return _Devices(controllers=controllers, drives=drives, media=media)
 
 
