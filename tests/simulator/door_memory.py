@@ -18,7 +18,7 @@ from typing import Any
 
 from .endpoint import Endpoint, Reply
 from .faults import Dropped, FaultRules
-from .service import Caller
+from .service import Caller, host_name
 
 _LOCKS: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKeyDictionary()
 _RULES: weakref.WeakKeyDictionary[Any, FaultRules] = weakref.WeakKeyDictionary()
@@ -62,7 +62,7 @@ def caller_of(machine: Any, account: str) -> Caller:
             return Caller(
                 account=name,
                 groups=frozenset(entry.groups) if not getattr(entry, "filtered", False) else frozenset(),
-                domain=str(machine.name),
+                domain=str(getattr(entry, "domain", "") or host_name(machine)),
                 remote_enable=frozenset(getattr(entry, "remote_enable", ()) or ()),
             )
     raise KeyError(f"{machine.name} has no account {account}")
@@ -86,11 +86,14 @@ def memory_door(machine: Any, account: str) -> Callable[[bytes], bytes]:
     """A `send(bytes) -> bytes` on behalf of `account`; an unreachable machine or a dropped exchange is ConnectionError."""
 
     def send(data: bytes) -> bytes:
-        if not getattr(machine, "reachable", True):
+        if not getattr(machine, "answers", True):
             raise ConnectionError(f"{machine.name} does not answer: it is not running")
         try:
-            return exchange(machine, caller_of(machine, account), data).body
+            reply = exchange(machine, caller_of(machine, account), data)
         except Dropped as dropped:
             raise ConnectionError(str(dropped)) from None
+        if not reply.body:
+            raise ConnectionError(f"{machine.name} answered HTTP {reply.status} without a body")
+        return reply.body[: len(reply.body) // 2] if reply.truncated else reply.body
 
     return send

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from . import wire, wql
 from .assumed import assumed
 from .cim import CimFault, Instance, Ref, normal_namespace
-from .service import Caller, CimService, Rows, acting_as
+from .service import Caller, CimService, Rows, acting_as, host_name
 from .wire import A, B, N, Request, W, X
 from .wire_faults import fault_envelope
 
@@ -73,6 +73,7 @@ class WinRmSettings:
     max_processes_per_shell: int = 25
     max_operations_per_user: int = 1500
     idle_timeout: float = 7200.0
+    certificate_kind: str = "trusted"
 
     @classmethod
     def of(cls, machine: Any) -> WinRmSettings:
@@ -88,6 +89,8 @@ class ShellHost(Protocol):
 
     def handle(self, request: Request, who: Caller) -> tuple[str, str, str]: ...
 
+    def forget(self) -> None: ...
+
 
 @dataclass(kw_only=True)
 class _Context:
@@ -99,11 +102,12 @@ class _Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """`close` asks the door to end the connection after a complete answer."""
+    """`close` asks the door to end the connection after a complete answer, `truncated` in the middle of it."""
 
     status: int
     body: bytes
     close: bool = False
+    truncated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +138,7 @@ class Endpoint:
         self.service = service or CimService(machine)
         self.shells = shells
         self.contexts: dict[str, _Context] = {}
+        self._booted: Any = getattr(machine, "booted_at", None)
         self._dice = random.Random(f"{getattr(getattr(machine, 'world', None), 'seed', 0)}:{machine.name}:endpoint")
 
     def new_id(self) -> str:
@@ -144,7 +149,11 @@ class Endpoint:
 
     @property
     def lang(self) -> str:
-        return str(getattr(self.machine, "locale", "en-US"))
+        return str(getattr(getattr(self.machine, "os", None), "locale", "en-US"))
+
+    @property
+    def host(self) -> str:
+        return host_name(self.machine)
 
     @property
     def settings(self) -> WinRmSettings:
@@ -160,6 +169,7 @@ class Endpoint:
     def exchange(self, who: Caller | None, data: bytes) -> Reply:
         """Answer one request. `who` is None before authentication: then only Identify is answered."""
         request = Request()
+        self._notice_reboot()
         try:
             request = wire.parse_request(data)
             if request.identify:
@@ -184,6 +194,15 @@ class Endpoint:
             return Reply(status=500, body=self._fault(fault, request))
         return Reply(status=200, body=body)
 
+    def _notice_reboot(self) -> None:
+        """Enumeration contexts and shells do not survive a restart of the machine."""
+        booted = getattr(self.machine, "booted_at", None)
+        if booted != self._booted:
+            self._booted = booted
+            self.contexts.clear()
+            if self.shells is not None:
+                self.shells.forget()
+
     def fault(self, fault: CimFault, data: bytes) -> bytes:
         """The fault message for a request, for rules that answer instead of the machine."""
         try:
@@ -198,7 +217,7 @@ class Endpoint:
             fault,
             message_id=f"uuid:{self.new_id()}",
             relates_to=request.message_id,
-            host=str(self.machine.name),
+            host=self.host,
             namespace=target[0] if target else "",
             in_query=fault.operation == "ExecQuery",
             assume=self.service.assume,
@@ -287,7 +306,7 @@ class Endpoint:
     def _writer(self, request: Request) -> wire.Writer:
         return wire.Writer(
             schema=self.service.schema,
-            host=str(self.machine.name),
+            host=self.host,
             assume=self.service.assume,
             dmtf_form=not request.resource_uri.lower().startswith(wire.WMI_PREFIX),
         )

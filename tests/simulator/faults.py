@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .cim import CimFault
@@ -56,6 +56,13 @@ def effect(name: str) -> Callable[[EffectFunction], EffectFunction]:
 def effects() -> list[str]:
     """Every effect a rule may name."""
     return sorted(BUILT_IN | set(_EFFECTS))
+
+
+@effect("reboot")
+def _reboot(machine: Any, parameters: Mapping[str, Any]) -> None:
+    """`{renumber: true}` gives the disks other numbers; `{machine: name}` restarts another machine of the world."""
+    target = machine.world.machine(str(parameters["machine"])) if "machine" in parameters else machine
+    target.reboot(renumber=bool(parameters.get("renumber", False)))
 
 
 @dataclass(kw_only=True)
@@ -176,11 +183,11 @@ class FaultRules:
         if rule.effect == "drop_after":
             raise Dropped("the connection was cut after the request was executed", executed=True)
         if rule.effect == "truncated":
-            return Reply(status=reply.status, body=reply.body[: len(reply.body) // 2])
+            return replace(reply, truncated=True)
         if rule.effect == "garbage":
-            return Reply(status=reply.status, body=GARBAGE)
+            return replace(reply, body=GARBAGE)
         if rule.effect == "close":
-            return Reply(status=reply.status, body=reply.body, close=True)
+            return replace(reply, close=True)
         return reply
 
 

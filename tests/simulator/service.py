@@ -268,6 +268,11 @@ STATIC_METHODS = {
 }
 
 
+def host_name(machine: Any) -> str:
+    """The name that object paths and __SERVER carry: the NetBIOS name."""
+    return str(getattr(machine, "netbios_name", None) or machine.name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """The answer to an enumeration: instances, and for a projection the chosen columns."""
@@ -461,7 +466,7 @@ class CimService:
 
     def _matches(self, condition: wql.Condition | None, row: Instance) -> bool:
         context = wql.Context(
-            server=str(self.machine.name),
+            server=host_name(self.machine),
             assume=self.assume,
             entry=self.schema.get(row.namespace, row.class_name),
             is_a=lambda value, name: self.schema.get(value.namespace, value.class_name).is_a(name),

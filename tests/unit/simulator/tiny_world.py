@@ -93,7 +93,7 @@ class TinyMachine:
         default_factory=lambda: {"root", "root/cimv2", V2, "root/virtualization", STORAGE, "root/microsoft"}
     )
     winrm: WinRmSettings = field(default_factory=WinRmSettings)
-    reachable: bool = True
+    answers: bool = True
     vms: int = 3
     calls: list[tuple[str, dict[str, Value]]] = field(default_factory=list)
 
