@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .._wsman import CimPath, MethodResult, Value
+from .._wsman import CimPath, MethodResult, NotFound, Value
 from .cim_access import CimClient, invoke_checked
 from .errors import HypervError
 from .schema import CIMV2
@@ -40,6 +40,7 @@ MAX_STRING_CHARS = 150_000
 MAX_KEY_DEPTH = 32
 
 _PROVIDER = CimPath(CIMV2, "StdRegProv")
+_NO_VALUE = 1  # what StdRegProv answers for a value that is not there on some versions (assumption)
 _NOT_FOUND = 2
 _ALREADY_DELETED = 1018
 # winerror.h; StdRegProv returns Win32 error codes
@@ -110,11 +111,12 @@ class Registry:
         )
 
     def _get(self, method: str, output: str, key: str, name: str) -> Value:
-        """The value, None when key or value is missing."""
-        result = self._call(
-            f"Reading {name!r} of the registry key", method, key, {"sValueName": name}, accept=(0, _NOT_FOUND, 1)
-        )
-        # 1 is what StdRegProv answers for a value that is not there on some versions (assumption); both carry no value
+        """The value, None when key or value is missing; some providers say so by a fault instead of a code."""
+        what = f"Reading {name!r} of the registry key"
+        try:
+            result = self._call(what, method, key, {"sValueName": name}, accept=(0, _NO_VALUE, _NOT_FOUND))
+        except NotFound:
+            return None
         return result.out.get(output) if result.return_value in (0, None) else None
 
     def get_string(self, name: str, key: str = "") -> str | None:
