@@ -431,14 +431,14 @@ class _Reader:
                 f"The answer holds an instance of {shortened(own_name, 80)} in {shortened(namespace, 80)}, which the "
                 f"schema does not know; state the class before asking for it."
             )
-        groups: dict[str, list[Element]] = {}
+        groups: dict[str, tuple[CimProperty, list[Element]]] = {}
         for one in element:
-            groups.setdefault(local_name(one.tag), []).append(one)
-        properties: dict[str, Value] = {}
-        for name, elements in groups.items():
-            known = cim_class.property_named(name)
+            known = cim_class.property_named(local_name(one.tag))
             if known is not None:
-                properties[known[0]] = self.values(elements, known[1], f"{what or own_name}.{known[0]}")
+                groups.setdefault(known[0], (known[1], []))[1].append(one)
+        properties = {
+            name: self.values(elements, kind, f"{what or own_name}.{name}") for name, (kind, elements) in groups.items()
+        }
         if not projection:
             _add_absent_arrays(properties, cim_class)
         same_place = cim_class.namespace.lower() == namespace.lower()
