@@ -10,6 +10,7 @@ decides nothing about behaviour itself.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,17 @@ class Switches:
     def values(self) -> dict[str, str]:
         """Every declared assumption with the value in force."""
         return {identifier: self[identifier] for identifier in register()}
+
+
+def import_everything() -> None:
+    """Import every module of the package, so that all assumptions, views and methods are registered."""
+    here = Path(__file__).parent
+    package = str(__package__)
+    for path in sorted(here.rglob("*.py")):
+        parts = path.relative_to(here).with_suffix("").parts
+        if parts[-1] in ("__main__", "__init__") or parts[0] == "schema_data":
+            continue
+        importlib.import_module(".".join((package, *parts)))
 
 
 def used_in(identifier: str) -> list[str]:

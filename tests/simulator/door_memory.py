@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .assumed import import_everything
 from .endpoint import Endpoint, Reply
 from .faults import Dropped, FaultRules
 from .service import Caller, host_name
@@ -36,8 +37,12 @@ def lock_of(world: Any) -> threading.RLock:
 
 
 def rules_of(world: Any) -> FaultRules:
-    """The fault rules and transcript of a world."""
+    """The fault rules and transcript of a world (`world.faults` when the world has such an attribute)."""
     with _GUARD:
+        if hasattr(world, "faults"):
+            if world.faults is None:
+                world.faults = FaultRules()
+            return world.faults  # type: ignore[no-any-return]
         if world not in _RULES:
             _RULES[world] = FaultRules()
         return _RULES[world]
@@ -49,6 +54,7 @@ def endpoint_of(machine: Any) -> Endpoint:
         if machine not in _ENDPOINTS:
             from .shell import Shells
 
+            import_everything()
             endpoint = Endpoint(machine)
             endpoint.shells = Shells(endpoint)
             _ENDPOINTS[machine] = endpoint

@@ -65,6 +65,23 @@ def _reboot(machine: Any, parameters: Mapping[str, Any]) -> None:
     target.reboot(renumber=bool(parameters.get("renumber", False)))
 
 
+@effect("fail_job")
+def _fail_job(machine: Any, parameters: Mapping[str, Any]) -> None:
+    """The next job fails: `{type, percent, code, text, count}`; type is a JobType, left out: any; code 0: a warning."""
+    from .jobs import PlannedFailure
+
+    kind = parameters.get("type")
+    machine.jobs.plan_failure(
+        PlannedFailure(
+            type=None if kind is None else int(kind),
+            percent=int(parameters.get("percent", 50)),
+            code=int(parameters.get("code", 32768)),
+            text=str(parameters.get("text", "The operation failed.")),
+            count=int(parameters.get("count", 1)),
+        )
+    )
+
+
 @dataclass(kw_only=True)
 class Rule:
     """`match` holds regular expressions (searched, letter case ignored) for machine, action, namespace, class, method,
