@@ -39,14 +39,14 @@ def observe_guest(client: CimClient) -> GuestView:
     Raises:
         Precondition: `rights_missing`.
     """
-    warnings: list[str] = []
+    problems: list[str] = []
     machine = machine_facts(client)
     services = services_named(client, [_BACKUP_SERVICE, _CLUSTER_SERVICE, _DIRECTORY_SERVICE, _ISCSI_SERVICE])
     iscsi = services.get(_ISCSI_SERVICE.lower())
     asks_iscsi = iscsi is not None and iscsi.state.casefold() == "running"
 
     def storage(what: str, class_name: str) -> list[CimInstance]:
-        return query_optional(client, warnings, STORAGE, class_name, what=what) or []
+        return query_optional(client, problems, STORAGE, class_name, what=what) or []
 
     try:
         disks, partitions = client.query(STORAGE, "MSFT_Disk"), client.query(STORAGE, "MSFT_Partition")
@@ -66,7 +66,7 @@ def observe_guest(client: CimClient) -> GuestView:
         iscsi_disks=storage("iSCSI sessions", "MSFT_iSCSISessionToDisk") if asks_iscsi else [],
         initiator_ports=storage("Initiator ports", "MSFT_InitiatorPort"),
         bitlocker=_bitlocker(client),
-        warnings=warnings,
+        problems=problems,
     )
     return build_guest_view(rows)
 

@@ -67,7 +67,7 @@ class GuestRows:
     iscsi_disks: Sequence[CimInstance] = ()
     initiator_ports: Sequence[CimInstance] = ()
     bitlocker: Mapping[str, BitLocker] | None = None
-    warnings: Sequence[str] = field(default=())
+    problems: Sequence[str] = field(default=())
 
 
 def disk_kind(row: CimInstance, *, has_fibre_channel: bool) -> str:
@@ -272,7 +272,7 @@ def build_guest_view(rows: GuestRows) -> GuestView:
             for key, row in tables.win32.items()
             if key and key not in joined and int_of(row, "DriveType") == _FIXED_DRIVE
         ),
-        warnings=tuple(rows.warnings),
+        problems=tuple(rows.problems),
     )
 
 

@@ -53,29 +53,29 @@ def observe_host(client: CimClient, vms: Sequence[str] | None = None, vhd_detail
         Precondition: `no_hyperv_role`, `hyperv_unavailable` or `rights_missing`.
         NotFound, Ambiguous: `unknown_vm`, `ambiguous_vm`; both list candidates with GUIDs.
     """
-    warnings: list[str] = []
+    problems: list[str] = []
     machine = machine_facts(client)
     services = services_named(client, [_HYPERV_SERVICE, _CLUSTER_SERVICE])
     _check_hyperv(client, machine.computer_name, services)
-    cluster, cluster_resources = _cluster(client, services, warnings)
+    cluster, cluster_resources = _cluster(client, services, problems)
     rows = HostRows(machine=machine, cluster=cluster, cluster_resources=cluster_resources)
     if vms is None:
-        rows, selected = _rows_of_all(client, rows, warnings), None
+        rows, selected = _rows_of_all(client, rows, problems), None
     else:
-        rows, selected = _rows_of_some(client, rows, vms, warnings)
-    fc_connections, fc_switches = _fibre_channel_fabric(client, rows.fc_ports, warnings)
+        rows, selected = _rows_of_some(client, rows, vms, problems)
+    fc_connections, fc_switches = _fibre_channel_fabric(client, rows.fc_ports, problems)
     rows = replace(
         rows,
         disk_drives=_rows(client, VIRTUALIZATION, "Msvm_DiskDrive", "DriveNumber IS NOT NULL"),
         disks=_rows(client, STORAGE, "MSFT_Disk"),
         volumes=_rows(client, CIMV2, "Win32_Volume"),
-        disk_policy=_disk_policy(client, warnings),
+        disk_policy=_disk_policy(client, problems),
         fc_connections=fc_connections,
         fc_switches=fc_switches,
     )
     if vhd_details:
         rows = replace(rows, vhds=_vhd_details(client, rows, selected))
-    return build_host_view(replace(rows, warnings=warnings), selected=selected)
+    return build_host_view(replace(rows, problems=problems), selected=selected)
 
 
 def _rows(client: CimClient, namespace: str, class_name: str, where: str | None = None) -> list[CimInstance]:
@@ -121,7 +121,7 @@ def _check_hyperv(client: CimClient, host: str, services: dict[str, Service]) ->
 
 
 def _cluster(
-    client: CimClient, services: dict[str, Service], warnings: list[str]
+    client: CimClient, services: dict[str, Service], problems: list[str]
 ) -> tuple[ClusterMembership, list[CimInstance]]:
     """Cluster membership, and the cluster's VM resources.
 
@@ -131,11 +131,11 @@ def _cluster(
     service = services.get(_CLUSTER_SERVICE.lower())
     if service is None:
         return ClusterMembership(member=False), []
-    found = query_optional(client, warnings, CLUSTER, "MSCluster_Cluster", what="The failover cluster")
+    found = query_optional(client, problems, CLUSTER, "MSCluster_Cluster", what="The failover cluster")
     if found:
         resources = query_optional(
             client,
-            warnings,
+            problems,
             CLUSTER,
             "MSCluster_Resource",
             what="The cluster's VMs",
@@ -145,25 +145,25 @@ def _cluster(
     return ClusterMembership(member=service.start_mode.casefold() not in ("disabled", "")), []
 
 
-def _disk_policy(client: CimClient, warnings: list[str]) -> int | None:
+def _disk_policy(client: CimClient, problems: list[str]) -> int | None:
     """MSFT_StorageSetting has no key and is read by its static method (windows-storage 3.7)."""
     try:
         result = client.invoke(CimPath(STORAGE, "MSFT_StorageSetting"), "Get", {})
     except WsmanFault as fault:
-        warnings.append(f"The host's policy for new disks could not be read: {fault}")
+        problems.append(f"The host's policy for new disks could not be read: {fault}")
         return None
     setting = result.out.get("StorageSetting")
     return int_of(setting, "NewDiskPolicy") if isinstance(setting, CimInstance) else None
 
 
 def _fibre_channel_fabric(
-    client: CimClient, ports: Sequence[CimInstance], warnings: list[str]
+    client: CimClient, ports: Sequence[CimInstance], problems: list[str]
 ) -> tuple[list[CimInstance], list[CimInstance]]:
     """Connections and virtual SANs; asked only when a VM has a virtual Fibre Channel port, because few hosts have."""
     if all(owner_of(text_of(port, "InstanceID")) == "DEFINITION" for port in ports):
         return [], []
     found = [
-        query_optional(client, warnings, VIRTUALIZATION, class_name, what="Virtual Fibre Channel")
+        query_optional(client, problems, VIRTUALIZATION, class_name, what="Virtual Fibre Channel")
         for class_name in ("Msvm_FcPortAllocationSettingData", "Msvm_VirtualFcSwitch")
     ]
     return found[0] or [], found[1] or []
@@ -174,9 +174,9 @@ def _fibre_channel_fabric(
 _TYPES_WANTED = "(" + " OR ".join(f"ResourceType = {number}" for number in RESOURCE_TYPES) + ")"
 
 
-def _rows_of_all(client: CimClient, rows: HostRows, warnings: list[str]) -> HostRows:
+def _rows_of_all(client: CimClient, rows: HostRows, problems: list[str]) -> HostRows:
     def integration(what: str, class_name: str) -> list[CimInstance]:
-        return query_optional(client, warnings, VIRTUALIZATION, class_name, what=what) or []
+        return query_optional(client, problems, VIRTUALIZATION, class_name, what=what) or []
 
     return replace(
         rows,
@@ -192,7 +192,7 @@ def _rows_of_all(client: CimClient, rows: HostRows, warnings: list[str]) -> Host
 
 
 def _rows_of_some(
-    client: CimClient, rows: HostRows, wanted: Sequence[str], warnings: list[str]
+    client: CimClient, rows: HostRows, wanted: Sequence[str], problems: list[str]
 ) -> tuple[HostRows, frozenset[str]]:
     """Rows of the wanted VMs, and of every pass-through drive: a LUN must show all VMs that use it."""
     systems = resolve_vms(client, wanted)
@@ -205,7 +205,7 @@ def _rows_of_some(
         found: list[CimInstance] = []
         for some in chunks(ids):
             found += (
-                query_optional(client, warnings, VIRTUALIZATION, class_name, what=what, where=filter_of(some)) or []
+                query_optional(client, problems, VIRTUALIZATION, class_name, what=what, where=filter_of(some)) or []
             )
         return found
 

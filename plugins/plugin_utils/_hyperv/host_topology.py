@@ -116,7 +116,7 @@ class HostRows:
     cluster_resources: Sequence[CimInstance] = ()
     vhds: Mapping[str, VirtualHardDisk] = field(default_factory=dict)
     vm_names: Mapping[str, str] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
+    problems: Sequence[str] = ()
 
 
 # --- Names and paths ----------------------------------------------------------------------------------------------
@@ -561,19 +561,19 @@ def _by_system(rows: Iterable[CimInstance]) -> dict[str, CimInstance]:
     return {text_of(row, "SystemName").upper(): row for row in rows}
 
 
-def _vm_warnings(name: str, row: CimInstance, setting: CimInstance | None, disks: Sequence[VmDisk]) -> tuple[str, ...]:
-    warnings = []
+def _vm_problems(name: str, row: CimInstance, setting: CimInstance | None, disks: Sequence[VmDisk]) -> tuple[str, ...]:
+    problems = []
     if setting is None:
-        warnings.append(
+        problems.append(
             f"Hyper-V shows no settings for VM {name}: its configuration is broken or unreachable, and its disks may be "
             f"missing here; repair the VM before relying on this list."
         )
     health = int_of(row, "HealthState")
     if health not in (None, 5):
-        warnings.append(f"Hyper-V reports the health of VM {name} as {word(VM_HEALTH, health)}.")
-    warnings += [f"{disk.slot.describe()}: {disk.reason}" for disk in disks if disk.attachment.startswith("unresolved")]
-    warnings += [f"{disk.slot.describe()}: {disk.vhd.problem}" for disk in disks if disk.vhd and disk.vhd.problem]
-    return tuple(warnings)
+        problems.append(f"Hyper-V reports the health of VM {name} as {word(VM_HEALTH, health)}.")
+    problems += [f"{disk.slot.describe()}: {disk.reason}" for disk in disks if disk.attachment.startswith("unresolved")]
+    problems += [f"{disk.slot.describe()}: {disk.vhd.problem}" for disk in disks if disk.vhd and disk.vhd.problem]
+    return tuple(problems)
 
 
 def _settings_by_vm(rows: HostRows) -> tuple[dict[str, CimInstance], dict[str, list[CimInstance]]]:
@@ -665,7 +665,7 @@ def build_host_view(rows: HostRows, *, selected: frozenset[str] | None = None) -
                 busy=word(VM_BUSY, statuses[1]) if len(statuses) > 1 else None,
                 controllers=controllers.get(vm_id, ()),
                 disks=disks,
-                warnings=_vm_warnings(names[vm_id], row, setting, disks),
+                problems=_vm_problems(names[vm_id], row, setting, disks),
             )
         )
     machine = rows.machine
@@ -682,5 +682,5 @@ def build_host_view(rows: HostRows, *, selected: frozenset[str] | None = None) -
         ),
         luns=luns,
         vms=tuple(vms),
-        warnings=tuple(rows.warnings),
+        problems=tuple(rows.problems),
     )

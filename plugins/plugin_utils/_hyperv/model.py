@@ -14,7 +14,7 @@ Not here: how records are made (`host`, `guest`, `disk_identity`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timezone
 
 
@@ -394,7 +394,7 @@ class VirtualMachine:
     busy: str | None
     controllers: tuple[Controller, ...]
     disks: tuple[VmDisk, ...]
-    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         return _record_dict(self)
@@ -402,12 +402,12 @@ class VirtualMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class HostView:
-    """One observation of a Hyper-V host: what `disk_info` returns."""
+    """One observation of a Hyper-V host: what `disk_info` returns. `problems` are sentences about what was not told."""
 
     host: HostInfo
     luns: tuple[Lun, ...]
     vms: tuple[VirtualMachine, ...]
-    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         return _record_dict(self)
@@ -534,7 +534,7 @@ class GuestView:
     iscsi_sessions: tuple[IscsiSession, ...]
     fibre_channel_initiators: tuple[InitiatorPort, ...]
     volumes_without_disk: tuple[GuestVolume, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         return _record_dict(self)

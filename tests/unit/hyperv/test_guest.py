@@ -227,13 +227,13 @@ def test_a_guest_whose_iscsi_service_does_not_run_is_not_asked_for_sessions(
     world.disk(1, BusType=9, UniqueId=NAA)
     view = world.view()
     assert (view.disks[0].kind, view.disks[0].iscsi, view.iscsi_sessions) == ("iscsi", None, ())
-    assert view.warnings == ()
+    assert view.problems == ()
 
 
 def test_sessions_that_cannot_be_read_are_a_warning() -> None:
     world = GuestWorld(services={"MSiSCSI": ("Running", "Auto")})
     world.store.broken.update({"MSFT_iSCSISession", "MSFT_iSCSISessionToDisk"})
-    assert len(world.view().warnings) == 2
+    assert len(world.view().problems) == 2
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_a_guest_without_bitlocker_says_nothing_about_it() -> None:
     world.lun(1)
     world.partition(1, 1, volume=world.volume("aaaa"))
     view = world.view()
-    assert (view.disks[0].volumes[0].bitlocker, view.warnings) == (None, ())
+    assert (view.disks[0].volumes[0].bitlocker, view.problems) == (None, ())
 
 
 # --- The guest itself ---------------------------------------------------------------------------------------------

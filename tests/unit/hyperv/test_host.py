@@ -175,7 +175,7 @@ def test_a_pass_through_reference_that_leads_nowhere_is_told_and_never_guessed(
     assert said in disk.reason
     view = observe_host(world.store)
     assert all(not lun.attached_to for lun in view.luns)
-    assert any(said in warning for warning in view.vms[0].warnings)
+    assert any(said in problem for problem in view.vms[0].problems)
 
 
 def test_renumbered_disks_follow_what_the_host_lists_now() -> None:
@@ -423,8 +423,8 @@ def test_a_vm_without_settings_is_listed_with_a_warning() -> None:
     world.vm("broken", settings=False, HealthState=25)
     vm = vm_named(world, "broken")
     assert (vm.generation, vm.version, vm.health) == (None, None, "critical_failure")
-    assert "no settings" in vm.warnings[0]
-    assert "critical_failure" in vm.warnings[1]
+    assert "no settings" in vm.problems[0]
+    assert "critical_failure" in vm.problems[1]
 
 
 def test_settings_of_a_vm_read_like_powershell() -> None:
@@ -651,7 +651,7 @@ def test_a_view_is_json() -> None:
     world.checkpoint(guid("vm000"), "c")
     whole = observe_host(world.store).to_dict()
     assert json.loads(json.dumps(whole)) == whole
-    assert set(whole) == {"host", "luns", "vms", "warnings"}
+    assert set(whole) == {"host", "luns", "vms", "problems"}
 
 
 def test_a_machine_without_the_role_is_told_from_one_whose_service_is_down() -> None:
@@ -702,7 +702,7 @@ def test_integration_data_that_cannot_be_read_is_a_warning_and_no_failure() -> N
     world.store.broken.add("Msvm_KvpExchangeComponent")
     view = observe_host(world.store)
     assert [vm.name for vm in view.vms] == ["db01"]
-    assert any("Guest data" in warning for warning in view.warnings)
+    assert any("Guest data" in problem for problem in view.problems)
 
 
 # --- Clusters -----------------------------------------------------------------------------------------------------
@@ -818,11 +818,11 @@ def test_vhd_details_that_cannot_be_read_are_told_beside_what_the_name_tells(
     assert (disk.vhd.type, disk.vhd.format, disk.vhd.id) == ("differencing", "VHDX", None)
     assert disk.vhd.problem is not None
     assert said in disk.vhd.problem
-    assert any(said in warning for warning in vm_warnings(world))
+    assert any(said in problem for problem in vm_problems(world))
 
 
-def vm_warnings(world: HostWorld) -> tuple[str, ...]:
-    return observe_host(world.store, vhd_details=True).vms[0].warnings
+def vm_problems(world: HostWorld) -> tuple[str, ...]:
+    return observe_host(world.store, vhd_details=True).vms[0].problems
 
 
 def test_without_details_no_file_is_asked_for() -> None:
