@@ -12,7 +12,7 @@
     shell.py    one program in one remote shell
 
 Left out on purpose: sockets, TLS, authentication and message encryption (a transport gives ``send(bytes) -> bytes``),
-clocks and sleeping (waiting is the caller's), Put, Create and Delete of instances, events, and every dialect of filter but
+clocks and sleeping (waiting is the caller's), Put and Create of instances, events, and every dialect of filter but
 WQL. Nothing here knows Hyper-V or Ansible.
 """
 

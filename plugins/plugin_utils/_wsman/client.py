@@ -48,6 +48,7 @@ from .values import (
     select_query,
 )
 from .wire import (
+    DELETE,
     GET,
     Page,
     Request,
@@ -265,6 +266,21 @@ class WsmanClient:
             method=method,
         )
         return MethodResult(return_value=returned, out=out)
+
+    def delete(self, path: CimPath) -> None:
+        """Delete one instance by all its keys, once; for the classes whose provider offers it (a scheduled task).
+
+        Raises:
+            NotFound: there is no such instance.
+            OutcomeUnknown: the answer was lost, unreadable or a timeout; look, do not repeat.
+        """
+        self._schema.require(path.namespace, path.class_name)
+        asked = f"The deletion of one {path.class_name} in {path.namespace}"
+        request = Request(
+            action=DELETE, resource_uri=resource_uri(path.namespace, path.class_name), selectors=path.keys
+        )
+        with _without_filter(asked):
+            self._act(request, asked)
 
     def run(
         self,

@@ -12,12 +12,17 @@ import re
 from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
-from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import SCHEMA, read_virtual_hard_disk
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import (
+    SCHEMA,
+    ScheduledTasks,
+    read_virtual_hard_disk,
+)
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.guest_disks import drive_letter
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.schema import (
     CIMV2,
     CLUSTER,
     STORAGE,
+    TASK_SCHEDULER,
     VIRTUALIZATION,
 )
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import CimInstance, CimPath, WsmanClient
@@ -125,6 +130,24 @@ def test_files_and_folders_come_as_their_own_classes() -> None:
     answers = Answers({"CIM_LogicalFile": body})
     (row,) = answers.client().query(CIMV2, "CIM_LogicalFile", where="Drive = 'E:'")
     assert (row.class_name, row["Name"]) == ("Win32_Directory", "e:\\daten")
+
+
+def test_a_scheduled_task_is_removed_by_deleting_its_instance() -> None:
+    folder, name = "\\hyperv.passthrough\\", "run & 1"
+    content = f"<p:TaskName>{escape(name)}</p:TaskName><p:TaskPath>{folder}</p:TaskPath><p:State>3</p:State>"
+    info = f'<p:GetInfoByName_OUTPUT xmlns:p="{WMI}x/y"><p:ReturnValue>0</p:ReturnValue></p:GetInfoByName_OUTPUT>'
+    answers = Answers(
+        {
+            "GetInfoByName_INPUT": info,
+            "transfer/Delete<": "",
+            "FROM MSFT_ScheduledTask": rows(TASK_SCHEDULER, "MSFT_ScheduledTask", content),
+        }
+    )
+    assert ScheduledTasks(answers.client()).remove(folder, name) is True
+    sent = answers.sent[-1]
+    assert f"{TASK_SCHEDULER}/MSFT_ScheduledTask</" in sent
+    assert '<w:Selector Name="TaskName">run &amp; 1</w:Selector>' in sent
+    assert f'<w:Selector Name="TaskPath">{folder}</w:Selector>' in sent
 
 
 def test_vhd_details_are_escaped_text_in_the_methods_answer() -> None:
