@@ -1,0 +1,286 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this package is private to the hyperv.passthrough collection and may change without notice.
+r"""Programs that run detached on a Windows machine, as SYSTEM, and are found again by a run id.
+
+Responsible for the command line, the one-off scheduled task that runs it, the folder it leaves its files in, and reading
+those files back. Not responsible for what is run (`wsb.py`, `set_copy.py`).
+
+Why a task: a program started in a remote shell dies with the shell, one made by Win32_Process has the caller's network
+logon and no second hop; a task as SYSTEM needs no password and reaches a share as the computer account. Its name is the
+run id, so a rerun finds it. Why one cmd.exe line and no script file: there is no way to write a file over CIM, and the line
+needs none. The first step makes the run's folder and ends everything when it exists, so that one run id never runs twice,
+even if two callers start it at the same moment.
+
+Reading files back (`type` in a remote shell) is the one use of a shell. Facts: backup-engines 5.1, 5.2, 5.3, 10.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from .._hyperv.guest import file_evidence
+from .._hyperv.scheduled_tasks import DeletingClient, ScheduledTask, ScheduledTasks
+from .._wsman.shell import ShellResult
+from .._wsman.wire import xml_text
+from .errors import BackupError
+
+TASK_FOLDER = "\\hyperv.passthrough\\"
+# Fixed, because %ProgramData% cannot be expanded without knowing the machine; it is this on every Windows we know.
+JOBS_FOLDER = "C:\\ProgramData\\hyperv.passthrough\\jobs"
+
+DONE = "done.txt"
+ALREADY_THERE = 7  # exit code of a run whose folder was there
+MAX_COMMAND_CHARS = 8000  # cmd.exe takes 8191
+MAX_FILES_BYTES = 4 * 1024 * 1024
+
+_RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,119}", re.ASCII)
+_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}\.[a-z]{1,4}", re.ASCII)
+_REFUSED = re.compile(r"[\x00-\x1f\x7f\"%!^]")
+_NEEDS_QUOTES = re.compile(r"[\s&|<>()@,;=`'~+\[\]]")
+
+
+class MachineClient(DeletingClient, Protocol):
+    """What a detached job needs of `_wsman.WsmanClient`."""
+
+    def run(self, command: str, *, max_output_bytes: int = ...) -> ShellResult: ...
+
+
+def argument(text: str, *, quoted: bool | None = None) -> str:
+    r"""One argument for a program, inside our cmd.exe line.
+
+    Quotes are set only where a blank or a character of cmd's own needs them: a backslash before a closing quote would be
+    read as an escape by the program, so that a volume path would swallow what follows; inside quotes it is doubled.
+
+    Raises: `BackupError` of kind `command_characters` for what no quoting carries through cmd with delayed expansion.
+    """
+    if _REFUSED.search(text):
+        raise BackupError(
+            "command_characters",
+            f"{text!r} holds a quote, percent sign, exclamation mark, caret or control character, which a command line on "
+            "Windows cannot carry; use a name without it.",
+        )
+    if not (bool(_NEEDS_QUOTES.search(text)) if quoted is None else quoted):
+        return text
+    trailing = len(text) - len(text.rstrip("\\"))
+    return '"' + text + "\\" * trailing + '"'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """One program of a job.
+
+    Attributes:
+        command: its command line, built with `argument`.
+        output: file for what it prints, standard error included; None throws it away.
+        exit_code: file for its exit code; it appears whole (written under another name, then renamed).
+    """
+
+    command: str
+    output: str | None = None
+    exit_code: str | None = None
+
+
+def job_folder(run_id: str) -> str:
+    return f"{JOBS_FOLDER}\\{check_run_id(run_id)}"
+
+
+def check_run_id(run_id: str) -> str:
+    if not _RUN_ID.fullmatch(run_id) or run_id.endswith("."):
+        raise BackupError("bad_run_id", f"{run_id!r} cannot be the name of a run.")
+    return run_id
+
+
+def command_arguments(run_id: str, steps: Sequence[Step], *, again: bool = False) -> str:
+    """What cmd.exe is started with. `again` first removes the folder of an earlier try of the same run.
+
+    `/d` keeps AutoRun commands out, `/v:on` gives `!ERRORLEVEL!` its value when it is reached, `/s` takes the outer quotes
+    away and nothing else. Raises `BackupError` of kind `command_too_long`.
+    """
+    folder = job_folder(run_id)
+    parts = [f"rd /s /q {folder}"] if again else []
+    parts.append(f"(md {folder} || exit {ALREADY_THERE})")
+    for step in steps:
+        to = "nul" if step.output is None else f"{folder}\\{_file_name(step.output)}"
+        parts.append(f"{step.command} >{to} 2>&1")
+        if step.exit_code is not None:
+            name = _file_name(step.exit_code)
+            parts.append(f"echo !ERRORLEVEL!>{folder}\\{name}.tmp")
+            parts.append(f"move /y {folder}\\{name}.tmp {folder}\\{name} >nul")
+    parts.append(f"echo done>{folder}\\{DONE}")
+    line = " & ".join(parts)
+    if len(line) > MAX_COMMAND_CHARS:
+        raise BackupError(
+            "command_too_long",
+            f"The job {run_id} would need a command line of {len(line)} characters, more than the {MAX_COMMAND_CHARS} that "
+            "Windows takes; back up fewer volumes at once.",
+        )
+    return f'/d /v:on /s /c "{line}"'
+
+
+def _file_name(name: str) -> str:
+    if not _FILE_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a file name of a job")
+    return name
+
+
+def task_xml(arguments: str, description: str) -> str:
+    """A task that runs cmd.exe once, when it is started, as SYSTEM, for as long as it takes, on battery and mains."""
+    return (
+        '<Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">'
+        f"<RegistrationInfo><Author>hyperv.passthrough</Author><Description>{xml_text(description, 'A description')}"
+        "</Description></RegistrationInfo>"
+        "<Triggers/>"
+        '<Principals><Principal id="System"><UserId>S-1-5-18</UserId><RunLevel>HighestAvailable</RunLevel></Principal>'
+        "</Principals>"
+        "<Settings><MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>"
+        "<DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>"
+        "<StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>"
+        "<AllowHardTerminate>true</AllowHardTerminate>"
+        "<StartWhenAvailable>false</StartWhenAvailable>"
+        "<RunOnlyIfNetworkAvailable>false</RunOnlyIfNetworkAvailable>"
+        "<IdleSettings><StopOnIdleEnd>false</StopOnIdleEnd><RestartOnIdle>false</RestartOnIdle></IdleSettings>"
+        "<AllowStartOnDemand>true</AllowStartOnDemand><Enabled>true</Enabled><Hidden>false</Hidden>"
+        "<RunOnlyIfIdle>false</RunOnlyIfIdle><WakeToRun>false</WakeToRun>"
+        "<ExecutionTimeLimit>PT0S</ExecutionTimeLimit><Priority>7</Priority></Settings>"
+        '<Actions Context="System"><Exec><Command>cmd.exe</Command>'
+        f"<Arguments>{xml_text(arguments, 'The arguments of a task')}</Arguments></Exec></Actions></Task>"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobLook:
+    """One look at a run. `files` holds what was asked for and is there; `is_done` means that all of it is complete."""
+
+    run_id: str
+    task: ScheduledTask | None
+    is_done: bool
+    files: Mapping[str, bytes]
+
+    @property
+    def is_known(self) -> bool:
+        return self.task is not None or self.is_done or bool(self.files)
+
+    @property
+    def is_pending(self) -> bool:
+        """Registered and not run yet."""
+        return self.task is not None and not self.task.is_active and not self.task.has_run and not self.is_done
+
+    @property
+    def is_interrupted(self) -> bool:
+        """It will never be done: no task works on it (machine restarted, task ended or removed) and it has not finished.
+
+        True only because the task was looked at before the files.
+        """
+        if self.is_done or not self.is_known:
+            return False
+        return self.task is None or (self.task.has_run and not self.task.is_active)
+
+    def exit_code(self, name: str) -> int | None:
+        """A program's exit code from its file, as signed 32 bits; None when it is not there or no number."""
+        text = self.files.get(name, b"").strip()
+        try:
+            number = int(text)
+        except ValueError:
+            return None
+        return number - (1 << 32) if (1 << 31) <= number < (1 << 32) else number
+
+
+class DetachedJobs:
+    """Detached runs of one machine."""
+
+    def __init__(self, client: MachineClient) -> None:
+        self.client = client
+        self._tasks = ScheduledTasks(client)
+
+    def look(self, run_id: str, files: Iterable[str] = (), *, limit: int = MAX_FILES_BYTES) -> JobLook:
+        """The task first, then the files: so a missing end means that there will be none."""
+        check_run_id(run_id)
+        task = self._tasks.state(TASK_FOLDER, run_id)
+        found = self.read(run_id, [DONE, *files], limit=limit)
+        return JobLook(
+            run_id=run_id,
+            task=task,
+            is_done=found.get(DONE, b"").strip() == b"done",
+            files={name: data for name, data in found.items() if name != DONE},
+        )
+
+    def read(self, run_id: str, files: Sequence[str], *, limit: int = MAX_FILES_BYTES) -> dict[str, bytes]:
+        """Files of a run, in one shell call; what is missing or empty is left out."""
+        folder = job_folder(run_id)
+        marks = {name: f"=={run_id}/{_file_name(name)}==" for name in files}
+        line = " & ".join(f"echo {marks[name]}& type {folder}\\{name} 2>nul" for name in files)
+        output = self.client.run(line, max_output_bytes=limit).stdout
+        found: dict[str, bytes] = {}
+        position = 0
+        for index, name in enumerate(files):
+            mark = marks[name].encode()
+            begin = output.find(mark, position)
+            if begin < 0:
+                break
+            begin += len(mark)
+            following = marks[files[index + 1]].encode() if index + 1 < len(files) else None
+            end = output.find(following, begin) if following is not None else len(output)
+            if end < 0:
+                end = len(output)
+            content = re.sub(rb"\A[ \t]*\r?\n", b"", output[begin:end])
+            if content.strip():
+                found[name] = content
+            position = end
+        return found
+
+    def size(self, run_id: str, name: str) -> int | None:
+        """Bytes of a file of a run, without reading it; None when it is not there."""
+        entry = file_evidence(self.client, f"{job_folder(run_id)}\\{_file_name(name)}")
+        return None if entry is None else entry.size_bytes
+
+    def start(self, run_id: str, steps: Sequence[Step], description: str, *, again: bool = False) -> bool:
+        """Start a run, or find that it was started; returns whether it was there already.
+
+        `again` runs a finished run once more under its id; its files are lost. A run that is active is never disturbed.
+        A lost reply (`OutcomeUnknown`) is the caller's to handle by calling again: it then finds the run.
+        """
+        xml = task_xml(command_arguments(run_id, steps, again=again), description)
+        task = self._tasks.state(TASK_FOLDER, run_id)
+        if task is not None and task.is_active:
+            return True
+        if not again and (task.has_run if task is not None else bool(self.read(run_id, [DONE]))):
+            return True
+        if task is not None and again:
+            # A new registration forgets when it last ran, so that "has run" means this time.
+            self._tasks.remove(TASK_FOLDER, run_id)
+            task = None
+        if task is None:
+            self._tasks.register(TASK_FOLDER, run_id, xml)
+        self._tasks.start(TASK_FOLDER, run_id)
+        return False
+
+    def forget(self, run_id: str) -> bool:
+        """Remove the task of a finished run; whether there was one. An active one is left alone."""
+        task = self._tasks.state(TASK_FOLDER, check_run_id(run_id))
+        return task is not None and not task.is_active and self._tasks.remove(TASK_FOLDER, run_id)
+
+    def old_runs(self, before: datetime, *, keep: Iterable[str] = (), limit: int = 20) -> tuple[str, ...]:
+        """Our finished runs that last ran before a time (of the machine's clock); at most `limit` of them."""
+        kept = set(keep)
+        found = []
+        for name in sorted(self._tasks.names(TASK_FOLDER)):
+            if name in kept or not _RUN_ID.fullmatch(name):
+                continue
+            task = self._tasks.state(TASK_FOLDER, name)
+            if task is None or task.is_active or task.last_run is None or task.last_run >= before:
+                continue
+            found.append(name)
+            if len(found) == limit:
+                break
+        return tuple(found)
+
+
+def remove_folders(run_ids: Sequence[str]) -> tuple[Step, ...]:
+    """Steps that remove the folders of old runs; they ride along in another job, since CIM removes no folder."""
+    return tuple(Step(command=f"rd /s /q {job_folder(run_id)}") for run_id in run_ids)

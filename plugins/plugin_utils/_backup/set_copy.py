@@ -1,0 +1,106 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this package is private to the hyperv.passthrough collection and may change without notice.
+r"""Copies of a backup set outside the host's registry, so that a lost host can be rebuilt from one.
+
+The copy beside the backup is written by the machine itself: a small job as SYSTEM runs `reg export` of the set's key into
+`<target>\hyperv.passthrough\<set id>.reg`; on a share the machine's computer account writes it. `reg import` of that file
+puts the set back on a rebuilt host; `parse_reg_export` reads it on the controller. The copy on the controller is
+`BackupSet.to_json()`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .backup_set import MAX_RECORD_CHARS, BackupSet, check_set_id, from_json
+from .detached_job import DetachedJobs, Step, argument
+from .engine import JobStatus, Waiting, wait_for
+from .errors import BackupError, SetUnreadable
+from .set_store import RECORD, REGISTRY_BASE, SETS_KEY
+from .target import parse_target
+from .wbadmin_text import last_lines
+
+COPIES_FOLDER = "hyperv.passthrough"
+
+_OUT, _RC = "copy.txt", "copy-rc.txt"
+_REG_HEADER = "Windows Registry Editor Version 5.00"
+_REG_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"="((?:[^"\\]|\\.)*)"', re.DOTALL)
+_REG_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+def copy_path(item: BackupSet, target: str) -> str:
+    r"""Where the copy lies: `<target>\hyperv.passthrough\<set id>.reg`. Raises `TargetRefused`."""
+    return f"{parse_target(target).root}\\{COPIES_FOLDER}\\{check_set_id(item.set_id)}.reg"
+
+
+def copy_run_id(item: BackupSet) -> str:
+    """One job for each revision, so that a rerun finds the copy of this revision made."""
+    return f"{check_set_id(item.set_id).lower()}.copy.{item.revision}"
+
+
+def copy_steps(item: BackupSet, target: str) -> tuple[Step, ...]:
+    path = copy_path(item, target)
+    folder = path.rpartition("\\")[0]
+    key = f"HKLM\\{REGISTRY_BASE}\\{SETS_KEY}\\{item.set_id}"
+    return (
+        Step(command=f"md {argument(folder)}"),
+        Step(command=f"reg export {argument(key)} {argument(path)} /y", output=_OUT, exit_code=_RC),
+    )
+
+
+def copy_set(jobs: DetachedJobs, item: BackupSet, target: str, waiting: Waiting) -> str:
+    """Write the stored record of a set beside its backup; returns the path.
+
+    Args:
+        jobs: of the Hyper-V host, whose registry holds the set (write it there first).
+        target: the host phase's target as the operator wrote it.
+
+    Raises: `BackupError` of kind `copy_failed`; the set itself is not touched by that.
+    """
+    run_id = copy_run_id(item)
+    jobs.start(run_id, copy_steps(item, target), f"Copy of backup set {item.set_id}")
+
+    def look() -> JobStatus:
+        seen = jobs.look(run_id)
+        return JobStatus(state="succeeded" if seen.is_done else "failed" if seen.is_interrupted else "running")
+
+    wait_for(look, waiting, what=f"copy of set {item.set_id}")
+    seen = jobs.look(run_id, [_RC, _OUT])
+    if not seen.is_done or seen.exit_code(_RC) != 0:
+        said = last_lines(seen.files.get(_OUT, b""))
+        raise BackupError(
+            "copy_failed",
+            f"The copy of set {item.set_id} could not be written to {copy_path(item, target)}"
+            + (f" ({said})" if said else "")
+            + "; the set is safe in the host's registry. Give the computer account of the host rights on the target.",
+        )
+    return copy_path(item, target)
+
+
+def parse_reg_export(data: bytes) -> BackupSet:
+    r"""The set in a file that `reg export` wrote for its key.
+
+    Such a file is UTF-16 with a byte order mark, a header line, `[key]` lines and `"name"="data"` lines in which `\` and
+    `"` are escaped by a backslash. Raises `SetUnreadable`.
+    """
+    if len(data) > MAX_RECORD_CHARS * 8:
+        raise SetUnreadable("set_unreadable", f"The file has {len(data)} bytes, far too many for a backup set.")
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as err:
+        raise SetUnreadable("set_unreadable", "The file is not text as `reg export` writes it.") from err
+    if not text.lstrip().startswith(_REG_HEADER):
+        raise SetUnreadable("set_unreadable", "The file is no export of the registry (its first line is another).")
+    records = [
+        _REG_ESCAPE.sub(r"\1", value)
+        for name, value in _REG_STRING.findall(text)
+        if _REG_ESCAPE.sub(r"\1", name).casefold() == RECORD.casefold()
+    ]
+    if len(records) != 1:
+        raise SetUnreadable(
+            "set_unreadable", f"The file holds {len(records)} records of a backup set, one was expected."
+        )
+    return from_json(records[0], name="the exported set")

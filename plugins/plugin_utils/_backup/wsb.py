@@ -1,0 +1,580 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this package is private to the hyperv.passthrough collection and may change without notice.
+r"""The engine `wsb`: Windows Server Backup through wbadmin, for volumes of a guest and for one VM on its host.
+
+Responsible for the command lines, for telling success from everything else, for one job at a time, and for the clean-up of
+its own old runs. Not responsible for detaching and reading back (`detached_job.py`), for the event log's meaning
+(`backup_events.py`) or for wbadmin's texts (`wbadmin_text.py`).
+
+One run is one job: baseline of the event log, versions on the target, the backup, events again, versions again. The items
+of the new version are listed by a second small job, because cmd.exe cannot know the version's id: only wbadmin's localised
+listing would tell it, and picking a token out of that with `for /f` depends on the language and on the print order. We read
+the id from the event log instead and ask for exactly that version. That second job runs in the context that a restore uses
+(SYSTEM, which reaches a share as the computer account), so it also proves that the target can be listed there.
+
+Warnings: a backup that "completed with errors" is state `warning`, never `succeeded`; a set with it is `degraded`.
+
+Online or offline: before the run nothing proves what the host does to a VM with pass-through disks (backup-engines 9.4,
+9.5); afterwards the caption of the VM in log, events and items tells it in English, elsewhere it is `unknown`.
+
+Facts: backup-engines 1 (all), 5, 10.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from .._hyperv.machine import RunningProcess, processes_named
+from .backup_events import CHANNEL, Binding, EventsUnreadable, bind_version, newest_record_id, read_events
+from .detached_job import DetachedJobs, JobLook, MachineClient, Step, argument, remove_folders
+from .engine import BackupRequest, BackupResult, Capabilities, Consistency, Job, JobStatus, Waiting, wait_for
+from .errors import BackupError
+from .target import parse_target, run_target
+from .wbadmin_text import (
+    consistency_of,
+    last_lines,
+    lists_guid,
+    lists_letter,
+    lists_name,
+    log_paths,
+    percent,
+    says_busy,
+    says_syntax_error,
+    version_ids,
+)
+
+NAME = "wsb"
+MAX_EVENTS_READ = 40  # a run writes about five; each can have many kilobytes
+MAX_LOG_BYTES = 512 * 1024  # of the log that is read while waiting; it repeats its progress line
+MAX_VOLUMES = 100
+ITEMS_SUFFIX = ".items"
+LIST_SUFFIX = ".list"
+STOP_SUFFIX = ".stop"
+
+VOLUME_FILE_SYSTEMS = frozenset({"NTFS", "REFS"})
+VHD_FILE_SYSTEMS = frozenset({"NTFS", "REFS", "CSVFS", "CSVFS_NTFS", "CSVFS_REFS"})
+
+_BASELINE, _BASELINE_RC = "baseline.xml", "baseline-rc.txt"
+_BEFORE, _BEFORE_RC = "before.txt", "before-rc.txt"
+_LOG, _RC = "log.txt", "rc.txt"
+_EVENTS, _EVENTS_RC = "events.xml", "events-rc.txt"
+_AFTER, _AFTER_RC = "after.txt", "after-rc.txt"
+_ITEMS, _ITEMS_RC = "items.txt", "items-rc.txt"
+_ALL_FILES = (_BASELINE_RC, _BEFORE_RC, _RC, _EVENTS_RC, _AFTER_RC, _BASELINE, _BEFORE, _AFTER, _EVENTS, _LOG)
+
+_VOLUME_PATH = re.compile(r"\\\\\?\\Volume\{[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\}\\")
+_GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_START_VERB = re.compile(
+    r"\bstart\s+(?:backup|recovery|systemstatebackup|systemstaterecovery|sysrecovery)\b", re.IGNORECASE
+)
+# HRESULTs with a meaning that a sentence can use (backup-engines 1.10)
+_HRESULTS: Mapping[int, str] = {
+    0x807800C5: "the target vanished while it was written to",
+    0x8078015B: "the share cannot be written to; give the computer account of the machine rights on it",
+    0x8078011E: "a shadow copy of the EFI system partition could not be made",
+    0x80780049: "nothing of what was asked for was backed up",
+}
+
+
+# --- abilities ------------------------------------------------------------------------------------------------------
+
+
+def capabilities(machine: Mapping[str, Any]) -> Capabilities:
+    """What Windows Server Backup can do on a machine (backup-engines 1.1).
+
+    Args:
+        machine: `guest` of `guest_disk_info` or `host` of `disk_info`: `os_family`, `is_server`, `os_caption` and
+            `windows_server_backup` (`installed|missing`; absent means that it was not looked for).
+    """
+    family = str(machine.get("os_family") or "windows")
+    caption = str(machine.get("os_caption") or "this Windows")
+    if family != "windows":
+        return Capabilities(
+            engine=NAME,
+            available=False,
+            kind="not_windows",
+            reason=f"Windows Server Backup does not exist on {family}; choose another engine for this machine",
+        )
+    if machine.get("windows_server_backup") == "missing" and machine.get("is_server"):
+        return Capabilities(
+            engine=NAME,
+            available=False,
+            kind="wbadmin_missing",
+            reason="Windows Server Backup is not installed there; install it with "
+            "'Install-WindowsFeature Windows-Server-Backup'",
+        )
+    if not machine.get("is_server"):
+        return Capabilities(
+            engine=NAME,
+            available=True,
+            kind="client_windows",
+            reason=f"{caption} is a client Windows, whose wbadmin can back volumes up but restore nothing",
+            backs_up_volumes=True,
+            file_systems=VOLUME_FILE_SYSTEMS,
+        )
+    return Capabilities(
+        engine=NAME,
+        available=True,
+        backs_up_volumes=True,
+        restores_volumes=True,
+        backs_up_vms=True,
+        restores_vms=True,
+        file_systems=VOLUME_FILE_SYSTEMS,
+        vhd_file_systems=VHD_FILE_SYSTEMS,
+        remote_vhds=False,
+    )
+
+
+def check_vss_backup_types(guest: str, host: str) -> None:
+    """Refuse `full` in both phases: each would tell the applications that it is their backup."""
+    for value in (guest, host):
+        if value not in ("copy", "full"):
+            raise BackupError("bad_option", f"vss_backup_type is {value!r}; it must be 'copy' or 'full'.")
+    if guest == host == "full":
+        raise BackupError(
+            "full_in_both_phases",
+            "vss_backup_type is full for guest and host, so that both would truncate the applications' logs; "
+            "use full in one phase at most.",
+        )
+
+
+# --- command lines --------------------------------------------------------------------------------------------------
+
+
+def backup_command(request: BackupRequest, target: str) -> str:
+    r"""`wbadmin start backup ...` for a request. Raises `BackupError` for a request that is none.
+
+    Volume paths keep their trailing backslash, which wbadmin demands, and stand outside quotes, where it escapes nothing.
+    The VM is named by its GUID: names are not unique and may hold commas and quotes.
+    """
+    parts = ["wbadmin start backup", f"-backupTarget:{argument(target)}"]
+    if request.phase == "host":
+        if request.vm_id is None or request.volumes:
+            raise BackupError("bad_request", "A host backup needs the GUID of exactly one VM, and no volumes.")
+        guid = request.vm_id.strip().strip("{}")
+        if not _GUID.fullmatch(guid):
+            raise BackupError("bad_request", f"{request.vm_id!r} is not the GUID of a VM.")
+        parts.append(f"-hyperv:{guid.upper()}")
+    else:
+        if not request.volumes or request.vm_id is not None:
+            raise BackupError("bad_request", "A guest backup needs at least one volume, and no VM.")
+        bad = next((path for path in request.volumes if not _VOLUME_PATH.fullmatch(path)), None)
+        if bad is not None or len(request.volumes) > MAX_VOLUMES:
+            raise BackupError(
+                "bad_request",
+                f"A guest backup takes at most {MAX_VOLUMES} volume GUID paths; {bad!r} is none."
+                if bad is not None
+                else f"A guest backup takes at most {MAX_VOLUMES} volumes, {len(request.volumes)} were named.",
+            )
+        parts.append("-include:" + ",".join(argument(path) for path in request.volumes))
+    parts.append("-vssFull" if request.vss_backup_type == "full" else "-vssCopy")
+    parts.append("-quiet")
+    return " ".join(parts)
+
+
+def backup_steps(request: BackupRequest, run_id: str) -> tuple[Step, ...]:
+    """The steps of a backup job."""
+    target = parse_target(request.target)
+    place = run_target(target, request.label, run_id)
+    listing = f"wbadmin get versions -backupTarget:{argument(place.text)}"
+    events = f"wevtutil qe {CHANNEL} /rd:true /f:xml"
+    steps = [
+        Step(command=f"{events} /c:1", output=_BASELINE, exit_code=_BASELINE_RC),
+        Step(command=listing, output=_BEFORE, exit_code=_BEFORE_RC),
+        Step(command=backup_command(request, place.text), output=_LOG, exit_code=_RC),
+        Step(command=f"{events} /c:{MAX_EVENTS_READ}", output=_EVENTS, exit_code=_EVENTS_RC),
+        Step(command=listing, output=_AFTER, exit_code=_AFTER_RC),
+    ]
+    if target.kind == "share":
+        steps.insert(0, Step(command=f"md {argument(place.text)}"))
+    return tuple(steps)
+
+
+def items_steps(version: str, target: str) -> tuple[Step, ...]:
+    return (
+        Step(
+            command=f"wbadmin get items -version:{version} -backupTarget:{argument(target)}",
+            output=_ITEMS,
+            exit_code=_ITEMS_RC,
+        ),
+    )
+
+
+# --- judging a run --------------------------------------------------------------------------------------------------
+
+
+def judge(look: JobLook, request: BackupRequest) -> Binding:
+    """What a finished run proves, from its files alone. Never raises: what cannot be read is a failure with its kind."""
+    exit_code = look.exit_code(_RC)
+    log = look.files.get(_LOG, b"")
+    said = last_lines(log)
+    if exit_code is None:
+        return _failure("interrupted", "wbadmin left no exit code", said)
+    if exit_code != 0 and says_busy(log):
+        return _failure("busy", "another backup or recovery runs on the machine", said)
+    if exit_code == 9009:
+        return _failure(
+            "wbadmin_missing",
+            "wbadmin was not found; install the feature with 'Install-WindowsFeature Windows-Server-Backup'",
+            "",
+        )
+    if exit_code != 0 and says_syntax_error(log):
+        return _failure("wbadmin_refused", "wbadmin did not accept the command line", said)
+    try:
+        baseline = _baseline(look)
+        events = _events(look, _EVENTS, _EVENTS_RC)
+    except EventsUnreadable as err:
+        return _failure("events_unreadable", f"the event log {CHANNEL} could not be read ({err})", said)
+    binding = bind_version(
+        events,
+        baseline=baseline,
+        limit=MAX_EVENTS_READ,
+        exit_code=exit_code,
+        before=version_ids(look.files.get(_BEFORE, b"")),
+        after=version_ids(look.files.get(_AFTER, b"")),
+    )
+    if binding.state != "failed":
+        return binding
+    meaning = _HRESULTS.get(binding.hresult or 0)
+    message = f"{binding.message}: {meaning}" if meaning else binding.message
+    if binding.kind == "no_start_event" and exit_code != 0:
+        message = f"wbadmin ended with code {exit_code} before a backup began"
+        kind = "backup_not_started"
+    else:
+        kind = binding.kind
+    if request.phase == "host" and request.left_out_disks and kind in ("snapshot_failed", "backup_failed"):
+        message += (
+            f". The VM has {request.left_out_disks} disk(s) that a host backup leaves out, and Windows Server Backup may "
+            "refuse such a VM on this host: then use engine 'export'"
+        )
+    return dataclasses.replace(binding, kind=kind, message=_sentence(message, said))
+
+
+def _events(look: JobLook, name: str, exit_code: str) -> tuple[Any, ...]:
+    code = look.exit_code(exit_code)
+    if code != 0:
+        raise EventsUnreadable(f"wevtutil ended with code {code}")
+    return read_events(look.files.get(name, b""))
+
+
+def _baseline(look: JobLook) -> int:
+    return newest_record_id(_events(look, _BASELINE, _BASELINE_RC))
+
+
+def _failure(kind: str, message: str, said: str) -> Binding:
+    return Binding(state="failed", kind=kind, message=_sentence(message, said))
+
+
+def _sentence(message: str, said: str) -> str:
+    return f"{message}; wbadmin printed: {said}" if said else message
+
+
+def items_found(data: bytes, request: BackupRequest) -> tuple[list[str], list[str]]:
+    """What of the request stands in the items of a version, as evidence, and what does not.
+
+    A VM by its GUID, else by its name; a volume by its GUID, else by its letter, under which wbadmin lists a volume that
+    has one (backup-engines 1.3, 1.6).
+    """
+    if request.phase == "host":
+        guid = str(request.vm_id).strip().strip("{}")
+        if lists_guid(data, guid):
+            return [f"VM {guid} by GUID"], []
+        if request.vm_name and lists_name(data, request.vm_name):
+            return [f"VM {request.vm_name!r} by name"], []
+        return [], [f"VM {request.vm_name!r} ({guid})"]
+    found, missing = [], []
+    for path in request.volumes:
+        match = _GUID.search(path)
+        letter = request.volume_letters.get(path)
+        if match and lists_guid(data, match[0]):
+            found.append(f"{path} by GUID")
+        elif letter and lists_letter(data, letter):
+            found.append(f"{path} by letter {letter.rstrip(':')}:")
+        else:
+            missing.append(path)
+    return found, missing
+
+
+def foreign_jobs(processes: Iterable[RunningProcess]) -> list[str]:
+    """wbadmin processes that run a backup or recovery, as text for a message; the machine runs one at a time."""
+    return [
+        f"process {process.id}: {_verb(process.command_line)}"
+        for process in processes
+        if process.name.casefold() == "wbadmin.exe" and _START_VERB.search(process.command_line)
+    ]
+
+
+def _verb(command_line: str) -> str:
+    match = _START_VERB.search(command_line)
+    return "wbadmin " + " ".join(match[0].split()) if match else "wbadmin"  # no more of it: others may pass a password
+
+
+# --- the engine -----------------------------------------------------------------------------------------------------
+
+
+class WindowsServerBackup:
+    """Windows Server Backup on one machine; see `engine.Engine`.
+
+    Args:
+        client: of the machine whose volumes or VM are backed up.
+        helper_waiting: how to wait for the small jobs that list items; they take seconds.
+    """
+
+    name = NAME
+
+    def __init__(self, client: MachineClient, *, helper_waiting: Waiting) -> None:
+        self._client = client
+        self._jobs = DetachedJobs(client)
+        self._waiting = helper_waiting
+
+    def capabilities(self, machine: Mapping[str, Any]) -> Capabilities:
+        return capabilities(machine)
+
+    def is_busy(self) -> list[str]:
+        """Backups and recoveries that run on the machine now, ours or not; empty when there is none."""
+        return foreign_jobs(processes_named(self._client, ["wbadmin.exe"]))
+
+    def start(self, run_id: str, request: BackupRequest, *, obsolete: Sequence[str] = (), again: bool = False) -> Job:
+        """Start a run, or attach to it when the machine knows its id.
+
+        Args:
+            obsolete: run ids of `clean_up`, whose folders this job removes at its end.
+            again: the run ended as `busy`, so that nothing was backed up: start it anew under its id.
+
+        Raises: `BackupError`: `busy` when another backup runs (nothing was started), and what the command line refuses.
+        """
+        steps = (*backup_steps(request, run_id), *remove_folders(obsolete))
+        place = run_target(parse_target(request.target), request.label, run_id).text
+        if again or not self._jobs.look(run_id).is_known:
+            busy = self.is_busy()
+            if busy:
+                raise BackupError(
+                    "busy",
+                    f"The machine runs another backup or recovery ({'; '.join(busy)}) and can run only one; "
+                    "wait for its end. It is not ours and is left alone.",
+                    {"processes": busy},
+                )
+        attached = self._jobs.start(run_id, steps, f"Backup {run_id} of {request.label}", again=again)
+        return Job(run_id=run_id, engine=NAME, target=place, attached=attached)
+
+    def status(self, job: Job, request: BackupRequest) -> JobStatus:
+        """One look: task, files, and the log while it runs."""
+        look = self._jobs.look(job.run_id)
+        if not look.is_known:
+            return JobStatus(
+                state="failed", kind="unknown_run", message=f"the machine knows no run {job.run_id}; start it again"
+            )
+        if look.is_done:
+            binding = judge(self._jobs.look(job.run_id, _ALL_FILES), request)
+            states: dict[str, Any] = {"succeeded": "succeeded", "warning": "warning"}
+            return JobStatus(
+                state=states.get(binding.state, "failed"), percent=100, kind=binding.kind, message=binding.message
+            )
+        if look.is_interrupted:
+            return JobStatus(state="failed", kind="interrupted", message=_interrupted(job.run_id))
+        if look.is_pending:
+            return JobStatus(state="pending", message="the scheduled task has not begun")
+        return self._progress(job)
+
+    def _progress(self, job: Job) -> JobStatus:
+        size = self._jobs.size(job.run_id, _LOG)
+        if size is None:
+            return JobStatus(state="running", message="preparing")
+        if size > MAX_LOG_BYTES:
+            return JobStatus(state="running", message=f"the log has {size} bytes, too many to be read while waiting")
+        log = self._jobs.read(job.run_id, [_LOG], limit=2 * MAX_LOG_BYTES).get(_LOG, b"")
+        return JobStatus(state="running", percent=percent(log))
+
+    def result(self, job: Job, request: BackupRequest) -> BackupResult:
+        """The proven outcome of a finished run; lists the items of its version by a second job and waits for that.
+
+        Raises: `BackupError` of kind `not_finished` while the run goes on.
+        """
+        look = self._jobs.look(job.run_id, _ALL_FILES)
+        if not look.is_done:
+            if look.is_interrupted or not look.is_known:
+                return self._failed(job, "interrupted", _interrupted(job.run_id), {})
+            raise BackupError("not_finished", f"The run {job.run_id} has not finished yet; wait for it.")
+        binding = judge(look, request)
+        evidence = _evidence(look, binding)
+        if binding.state == "failed" or binding.version is None:
+            return self._failed(job, binding.kind, binding.message, evidence)
+        items = self._items(job, binding.version)
+        found, missing = items_found(items.files.get(_ITEMS, b""), request)
+        evidence["items"] = found
+        evidence["items_exit_code"] = items.exit_code(_ITEMS_RC)
+        if not items.is_done or items.exit_code(_ITEMS_RC) != 0 or missing:
+            said = last_lines(items.files.get(_ITEMS, b""))
+            lacking = ", ".join(missing) or "its items"
+            message = f"version {binding.version} was made, but {lacking} could not be found in it on {job.target}"
+            return self._failed(job, "items_not_listed", _sentence(message, said), evidence)
+        consistency = _consistency(look, items, request)
+        warnings = [binding.message] if binding.state == "warning" else []
+        if consistency == "saved_state":
+            warnings.append(f"VM {request.vm_name!r} was saved while it was backed up (offline)")
+        state: Any = binding.state
+        return BackupResult(
+            state=state,
+            run_id=job.run_id,
+            engine=NAME,
+            target=job.target,
+            version=binding.version,
+            snapshot_time=binding.backup_time,
+            consistency=consistency,
+            listed=True,
+            kind=binding.kind,
+            message=binding.message,
+            warnings=tuple(warnings),
+            evidence=evidence,
+        )
+
+    def _failed(self, job: Job, kind: str, message: str, evidence: Mapping[str, Any]) -> BackupResult:
+        return BackupResult(
+            state="failed",
+            run_id=job.run_id,
+            engine=NAME,
+            target=job.target,
+            kind=kind,
+            message=message,
+            evidence=evidence,
+        )
+
+    def _items(self, job: Job, version: str) -> JobLook:
+        return self._helper(job.run_id + ITEMS_SUFFIX, items_steps(version, job.target), [_ITEMS_RC, _ITEMS])
+
+    def _helper(self, run_id: str, steps: Sequence[Step], files: Sequence[str]) -> JobLook:
+        """Run a small job to its end and read its files; an interrupted one is started anew, it changes nothing."""
+        self._jobs.start(run_id, steps, f"Listing for {run_id}")
+        restarted = False
+
+        def look() -> JobStatus:
+            nonlocal restarted
+            seen = self._jobs.look(run_id)
+            if seen.is_interrupted and not restarted:
+                restarted = True
+                self._jobs.start(run_id, steps, f"Listing for {run_id}", again=True)
+                return JobStatus(state="pending")
+            return JobStatus(state="succeeded" if seen.is_done else "failed" if seen.is_interrupted else "running")
+
+        status = wait_for(look, self._waiting, what=run_id)
+        if not status.is_finished:
+            raise BackupError(
+                "listing_timeout", f"The job {run_id}, which only lists a target, did not end in time; run again."
+            )
+        return self._jobs.look(run_id, files)
+
+    def versions(self, run_id: str, target: str) -> tuple[str, ...]:
+        """Version ids on a target, as SYSTEM sees it, oldest first. `run_id` names the listing; a known one is reused."""
+        text = parse_target(target).text
+        step = Step(command=f"wbadmin get versions -backupTarget:{argument(text)}", output=_AFTER, exit_code=_AFTER_RC)
+        return version_ids(self._helper(run_id + LIST_SUFFIX, [step], [_AFTER]).files.get(_AFTER, b""))
+
+    def run(
+        self, run_id: str, request: BackupRequest, waiting: Waiting, *, obsolete: Sequence[str] = ()
+    ) -> BackupResult:
+        """Start or attach, queue behind other backups, wait for the end, and judge it.
+
+        `waiting.timeout_s` bounds queueing and running together. Raises: `BackupError`: `busy_timeout` when the machine was
+        never free, `wait_timeout` when the run goes on (a rerun attaches to it).
+        """
+        began = waiting.now()
+        again = False
+        while True:
+            waiting.should_stop()
+            left = dataclasses.replace(waiting, timeout_s=max(0.0, waiting.timeout_s - (waiting.now() - began)))
+            try:
+                job = self.start(run_id, request, obsolete=obsolete, again=again)
+            except BackupError as err:
+                if err.kind != "busy":
+                    raise
+                self._queue(left, str(err), run_id)
+                continue
+            status = wait_for(lambda job=job: self.status(job, request), left, what=f"backup {run_id}")  # type: ignore[misc]
+            if not status.is_finished:
+                raise BackupError(
+                    "wait_timeout",
+                    f"The backup {run_id} still runs after {waiting.timeout_s:.0f} s; it goes on, and running this again "
+                    "attaches to it.",
+                )
+            if status.kind == "busy" or (status.kind == "backup_not_started" and self.is_busy()):
+                self._queue(left, status.message, run_id)
+                again = True
+                continue
+            return self.result(job, request)
+
+    def _queue(self, waiting: Waiting, why: str, run_id: str) -> None:
+        if waiting.timeout_s <= 0:
+            raise BackupError("busy_timeout", f"The backup {run_id} could not begin in time. {why}")
+        waiting.progress(f"backup {run_id} is queued: {why}")
+        waiting.sleep(waiting.poll_s)
+
+    def clean_up(self, before: datetime, *, keep: Iterable[str] = ()) -> tuple[str, ...]:
+        """Remove the tasks of our finished runs that last ran before a time; pass the ids to `start` as `obsolete`."""
+        return tuple(run_id for run_id in self._jobs.old_runs(before, keep=keep) if self._jobs.forget(run_id))
+
+    def restore(self, run_id: str, version: str, target: str, items: Sequence[str]) -> Job:
+        raise BackupError("not_implemented", "Engine wsb does not restore yet; use wbadmin start recovery by hand.")
+
+    def stop(self, job: Job) -> None:
+        """Stop our own running backup; refused when it cannot be told from somebody else's.
+
+        `wbadmin stop job` stops whatever runs, so exactly one wbadmin must run and write to this run's target.
+        """
+        look = self._jobs.look(job.run_id)
+        if look.is_done or look.task is None or not look.task.is_active:
+            return
+        processes = [
+            process
+            for process in processes_named(self._client, ["wbadmin.exe"])
+            if _START_VERB.search(process.command_line)
+        ]
+        ours = [process for process in processes if job.target.casefold() in process.command_line.casefold()]
+        if len(processes) != 1 or ours != processes:
+            raise BackupError(
+                "not_ours",
+                f"The run {job.run_id} was not stopped: what Windows Server Backup works on now cannot be told to be it.",
+            )
+        self._helper(
+            job.run_id + STOP_SUFFIX, [Step(command="wbadmin stop job -quiet", output=_LOG, exit_code=_RC)], [_RC]
+        )
+
+
+def _interrupted(run_id: str) -> str:
+    return (
+        f"the run {run_id} was interrupted before it wrote its result (the machine was restarted, or its scheduled task was "
+        "ended or removed); what it left on the target is not used, start a new attempt"
+    )
+
+
+def _evidence(look: JobLook, binding: Binding) -> dict[str, Any]:
+    try:
+        baseline: int | None = _baseline(look)
+    except EventsUnreadable:
+        baseline = None
+    return {
+        "exit_code": look.exit_code(_RC),
+        "baseline_record_id": baseline,
+        "start_record_id": None if binding.start is None else binding.start.record_id,
+        "end_record_id": None if binding.end is None else binding.end.record_id,
+        "end_event_id": None if binding.end is None else binding.end.event_id,
+        "template": None if binding.start is None else binding.start.template,
+        "hresult": None if binding.hresult is None else f"0x{binding.hresult:08X}",
+        "logs": list(log_paths(look.files.get(_LOG, b""))),
+    }
+
+
+def _consistency(look: JobLook, items: JobLook, request: BackupRequest) -> Consistency:
+    if request.phase != "host" or not request.vm_name:
+        return "unknown"
+    # The log and the items name the VM by its caption; the events' ComponentInfo may as well.
+    for data in (look.files.get(_LOG, b""), look.files.get(_EVENTS, b""), items.files.get(_ITEMS, b"")):
+        found = consistency_of(data, request.vm_name)
+        if found != "unknown":
+            return found
+    return "unknown"
