@@ -147,6 +147,7 @@ class Disk:
     read_only: bool = False
     offline_reason: int = REASON_NONE
     size: int = 0
+    hidden_looks: int = 0
     _table: PartitionTable | None = field(default=None, repr=False)
     _table_version: int = field(default=-1, repr=False)
 
