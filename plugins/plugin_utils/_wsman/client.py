@@ -239,6 +239,10 @@ class WsmanClient:
                 f"Class {cim_class.name} in {cim_class.namespace} has no method {method}; nothing was sent."
             )
         asked = f"The call of {cim_class.name}.{called.name} in {cim_class.namespace}"
+        for parameter in called.parameters:
+            # Asked now, because an answer that cannot be decoded would be an outcome that is not known.
+            if parameter.direction != "in" and parameter.type == "object":
+                self._schema.require(target.namespace, parameter.embedded or f"(of {called.name}'s {parameter.name})")
         uri = resource_uri(target.namespace, cim_class.name)
         request = Request(
             action=f"{uri}/{called.name}",
@@ -250,7 +254,7 @@ class WsmanClient:
             body = self._act(request, asked)
         try:
             return self._method_result(body, target, called, asked)
-        except ProtocolError as error:
+        except (ProtocolError, SchemaError) as error:
             raise ReplyUnreadable(f"{asked} was answered, but the answer cannot be read: {error}") from error
 
     def _method_result(self, body: Element, target: CimPath, method: CimMethod, asked: str) -> MethodResult:
@@ -348,17 +352,11 @@ class WsmanClient:
         except ProtocolError as error:
             raise ReplyUnreadable(f"{asked} was answered, but the answer cannot be read: {error}") from error
         except (ReplyLost, OperationTimedOut) as error:
-            raise OutcomeUnknown(
-                f"{asked} was sent, but whether it was executed is not known: {error} It is not repeated; "
-                f"look at the host."
-            ) from error
+            raise _unknown(asked, error) from error
         except HttpError as error:
             if not error.may_have_run:
                 raise
-            raise OutcomeUnknown(
-                f"{asked} was sent, but whether it was executed is not known: {error} It is not repeated; "
-                f"look at the host."
-            ) from error
+            raise _unknown(asked, error) from error
 
     # -- enumerations -------------------------------------------------------------------------------------------------
 
@@ -465,6 +463,13 @@ class WsmanClient:
 
 def _page_size(limit: int | None) -> int:
     return PAGE_ELEMENTS if limit is None else max(1, min(limit, PAGE_ELEMENTS))
+
+
+def _unknown(asked: str, error: WsmanError) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"{asked} was sent, but whether it was executed is not known ({str(error).rstrip('.')}); it is not repeated, "
+        f"look at the host."
+    )
 
 
 @contextmanager

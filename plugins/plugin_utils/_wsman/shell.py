@@ -206,6 +206,7 @@ def _receive(
     )
     output = {"stdout": bytearray(), "stderr": bytearray()}
     quiet = 0
+    repeated = False
     for turn in range(MAX_RECEIVES):
         if turn and keep_waiting is not None and not keep_waiting():
             raise OutcomeUnknown("The command did not end before the deadline; it was told to stop.")
@@ -216,7 +217,13 @@ def _receive(
             if keep_waiting is None and quiet > MAX_QUIET_RECEIVES:
                 raise
             continue
-        quiet = 0
+        except RequestNotSent as error:
+            # Nothing was executed, so no output can have been taken; a lost answer would have taken some with it.
+            if repeated or not error.repeatable:
+                raise
+            repeated = True
+            continue
+        quiet, repeated = 0, False
         exit_code = _read_output(body, command_id, output, command.max_output_bytes)
         if exit_code is not None:
             return ShellResult(exit_code, bytes(output["stdout"]), bytes(output["stderr"]))

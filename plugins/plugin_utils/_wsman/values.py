@@ -569,6 +569,11 @@ def decode_output(
         out[parameter.name] = reader.values(elements, parameter, what) if elements else absent
     returned: Value = None
     if method.returns is not None and "returnvalue" in groups:
+        # Some methods return an HRESULT (windows-storage 1.3); as a signed number it means the same 32 bits.
+        text = text_of(groups["returnvalue"][0])
+        number = bounded_int(text) if method.returns == "uint32" and text.startswith("-") else None
+        if number is not None and number >= -(2**31):
+            return number & 0xFFFFFFFF, out
         kind = CimProperty(method.returns)
         returned = reader.values(groups["returnvalue"], kind, f"{class_name}.{method.name}: ReturnValue")
     return (int(returned) if isinstance(returned, int) else None), out

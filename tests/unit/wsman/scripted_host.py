@@ -276,6 +276,16 @@ def make_schema() -> Schema:
                 _properties(AccessPaths="string[]", DriveLetter="char16", Offset="uint64"),
             ),
             CimClass(
+                "MSFT_StorageExtendedStatus", STORAGE, None, _properties(CIMStatusCode="uint32", Message="string")
+            ),
+            CimClass(
+                "Test_Unfinished",
+                V2,
+                None,
+                {},
+                (CimMethod("Make", (CimParameter("Made", "object", direction="out", embedded="Test_Unstated"),)),),
+            ),
+            CimClass(
                 "myclass", "root/mynamespace", None, _properties(Data1="string", id="uint32", Location="reference")
             ),
         ]

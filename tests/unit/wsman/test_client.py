@@ -26,6 +26,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
     ReplyLost,
     ReplyUnreadable,
     RequestNotSent,
+    SchemaError,
     SelectorsRejected,
     WsmanClient,
     WsmanError,
@@ -322,8 +323,7 @@ def test_an_answer_without_relates_to_is_accepted_and_case_does_not_matter(play:
         assert len(client.query(V2, VM)) == 1
 
 
-@pytest.mark.parametrize("name", ["get_empty", "pull_last"])
-def test_an_answer_of_another_kind_is_a_protocol_error(play: Play, name: str) -> None:
+def test_an_answer_of_another_kind_is_a_protocol_error(play: Play) -> None:
     client, _ = play("get_empty")
     with pytest.raises(ProtocolError):
         client.get(CimPath(V2, "Msvm_StorageJob", {"InstanceID": "x"}))
@@ -384,3 +384,16 @@ def test_a_refused_method_keeps_its_fault(play: Play) -> None:
     client, _ = play("fault_access_denied")
     with pytest.raises(AccessDenied):
         client.invoke(SERVICE, "CreateVirtualHardDisk")
+
+
+def test_a_method_whose_output_could_not_be_decoded_is_not_called_at_all(play: Play) -> None:
+    client, host = play()
+    with pytest.raises(SchemaError, match="Test_Unstated"):
+        client.invoke(CimPath(V2, "Test_Unfinished"), "Make")
+    assert host.requests == []
+
+
+@pytest.mark.parametrize(("text", "value"), [("-2147023728", 0x80070490), ("2147943568", 0x80070490), ("0", 0)])
+def test_an_hresult_as_return_value_is_its_32_bits(play: Play, text: str, value: int) -> None:
+    client, _ = play(answer("invoke_bad_value").replace(b">done<", f">{text}<".encode()))
+    assert client.invoke(SERVICE, "CreateVirtualHardDisk").return_value == value

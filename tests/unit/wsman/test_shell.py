@@ -95,7 +95,15 @@ def test_a_command_whose_start_got_no_answer_is_never_resent(play: Play, trouble
 
 
 @pytest.mark.parametrize(
-    "trouble", [LOST, "fault_selectors", b"<html/>", "shell_send", RequestNotSent("Gone."), "fault_access_denied"]
+    "trouble",
+    [
+        LOST,
+        "fault_selectors",
+        b"<html/>",
+        "shell_send",
+        RequestNotSent("Gone.", repeatable=False),
+        "fault_access_denied",
+    ],
 )
 def test_trouble_while_it_runs_makes_the_outcome_unknown_and_the_shell_is_deleted(
     play: Play, trouble: str | bytes | Exception
@@ -159,3 +167,15 @@ def test_streams_of_another_command_are_left_out(play: Play) -> None:
 def test_a_shell_that_is_already_gone_does_not_hide_the_result(play: Play) -> None:
     client, _ = play("shell_created", "shell_command", "shell_receive_done", LOST, "fault_selectors")
     assert client.run("ver").exit_code == 3
+
+
+def test_a_receive_that_was_not_sent_is_sent_once_more(play: Play) -> None:
+    gone = RequestNotSent("Connection refused.")
+    client, host = play(
+        "shell_created", "shell_command", gone, "shell_receive_running", gone, "shell_receive_done", *END
+    )
+    assert client.run("ver").exit_code == 3
+    client, host = play("shell_created", "shell_command", gone, gone, *END)
+    with pytest.raises(OutcomeUnknown):
+        client.run("ver")
+    assert host.finished()
