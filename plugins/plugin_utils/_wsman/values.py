@@ -447,10 +447,10 @@ class _Reader:
     def _identity(self, element: Element, class_name: str | None, *, nested: bool) -> tuple[str, str, bool]:
         """(namespace, class, is it a projection) of an instance element."""
         if nested:
-            # A nested instance has the parameter's name; its class is in the namespace of its children or in xsi:type.
+            # A nested instance has the parameter's name; its class is in xsi:type, or in the namespace of its children.
             place = next(filter(None, (split_resource_uri(namespace_of(one.tag)) for one in element)), None)
-            by_type = element.get(f"{{{XSI}}}type", "").rpartition(":")[2].removesuffix("_Type")
-            name = (place[1] if place else "") or by_type or class_name or ""
+            stated = element.get(f"{{{XSI}}}type", "").rpartition(":")[2].removesuffix("_Type")
+            name = stated or (place[1] if place else "") or class_name or ""
             return (place[0] if place else "") or self.namespace, name, False
         name = local_name(element.tag)
         if name == "XmlFragment":

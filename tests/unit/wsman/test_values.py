@@ -197,6 +197,25 @@ def test_a_created_partition_is_read_whatever_the_case_of_its_namespace(play: Pl
     assert (result.return_value, result.out["ExtendedStatus"]) == (0, None)
 
 
+@pytest.mark.parametrize(
+    ("attributes", "child_class", "class_name"),
+    [
+        ("", "Test_SubSystem", "Test_SubSystem"),
+        ('xsi:type="q:Test_SubSystem_Type"', "Msvm_SummaryInformation", "Test_SubSystem"),
+        ('xsi:type="q:Test_Newer_Type"', "Test_Newer", "Test_Newer"),
+    ],
+)
+def test_the_class_of_a_nested_object_is_in_its_type_or_in_its_children(
+    schema: Schema, attributes: str, child_class: str, class_name: str
+) -> None:
+    inner = f'<q:ElementName xmlns:q="{URI}{child_class}">x</q:ElementName>'
+    row = _one(schema, "Msvm_SummaryInformation", f"<p:TestInner {attributes}>{inner}</p:TestInner>")
+    nested = row["TestInner"]
+    assert isinstance(nested, CimInstance)
+    assert (nested.class_name, nested["ElementName"], nested["OperationalStatus"]) == (class_name, "x", [])
+    assert ("Extra" in nested) == (class_name == "Test_SubSystem")
+
+
 def test_rows_of_a_class_that_nobody_stated_are_an_error(schema: Schema) -> None:
     element = ElementTree.fromstring(f'<p:Other xmlns:p="{URI}Other"/>')
     with pytest.raises(SchemaError, match="Other"):
