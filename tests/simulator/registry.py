@@ -221,7 +221,8 @@ class Registry:
         return entry[1].data if entry and isinstance(entry[1].data, str) else default
 
     def put(self, path: str, values: Mapping[str, int | str | bytes | tuple[str, ...]]) -> None:
-        """Creates the key below HKLM with values whose kinds follow from their Python types."""
+        """Creates the key below HKLM (a leading "HKLM\\" is allowed); the kinds of values follow from their types."""
+        path = path.removeprefix("HKLM\\")
         self.create_key(HKEY_LOCAL_MACHINE, path)
         for name, data in values.items():
             self.set(HKEY_LOCAL_MACHINE, path, name, RegistryValue(kind=_kind_of(data), data=data))

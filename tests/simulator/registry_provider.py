@@ -263,9 +263,7 @@ def new_registry(machine: Any) -> Registry:
             "CurrentBuild": build,
             "CurrentBuildNumber": build,
             "ProductName": caption,
-            "EditionID": ("ServerDatacenter" if "Datacenter" in caption else "ServerStandard")
-            if server
-            else "Professional",
+            "EditionID": machine.os.edition,
             "InstallationType": "Server" if server else "Client",
             "SystemRoot": "C:\\Windows",
             "UBR": 1,
@@ -276,10 +274,10 @@ def new_registry(machine: Any) -> Registry:
         {"ProgramFilesDir": "C:\\Program Files", "CommonFilesDir": "C:\\Program Files\\Common Files"},
     )
     registry.put(
-        "SYSTEM\\CurrentControlSet\\Control\\ComputerName\\ComputerName", {"ComputerName": machine.name.upper()}
+        "SYSTEM\\CurrentControlSet\\Control\\ComputerName\\ComputerName", {"ComputerName": machine.netbios_name}
     )
     registry.put(
-        "SYSTEM\\CurrentControlSet\\Control\\ComputerName\\ActiveComputerName", {"ComputerName": machine.name.upper()}
+        "SYSTEM\\CurrentControlSet\\Control\\ComputerName\\ActiveComputerName", {"ComputerName": machine.netbios_name}
     )
     registry.put("SYSTEM\\CurrentControlSet\\Services\\Tcpip\\Parameters", {"Hostname": machine.name, "Domain": ""})
     registry.put("SYSTEM\\CurrentControlSet\\Control\\Session Manager\\Environment", {"OS": "Windows_NT"})
@@ -309,18 +307,4 @@ def new_registry(machine: Any) -> Registry:
     return registry
 
 
-def refresh_guest_parameters(registry: Registry, *, host: str, vm: str, vm_id: str) -> None:
-    """What the key-value pair exchange writes into a running guest."""
-    registry.put(
-        "SOFTWARE\\Microsoft\\Virtual Machine\\Guest\\Parameters",
-        {
-            "HostName": host,
-            "PhysicalHostName": host.upper(),
-            "PhysicalHostNameFullyQualified": host,
-            "VirtualMachineName": vm,
-            "VirtualMachineId": vm_id.upper(),
-        },
-    )
-
-
-__all__ = ["ERROR_FILE_NOT_FOUND", "NAMESPACES", "may", "new_registry", "refresh_guest_parameters"]
+__all__ = ["ERROR_FILE_NOT_FOUND", "NAMESPACES", "may", "new_registry"]

@@ -195,6 +195,7 @@ class Machine:
         self.shadow_storage: dict[str, tuple[str, int]] = {}
         self.shadow_copies: list[Any] = []
         self.powered = kind == "host"
+        self.suspended = False
         self.booted_at = world.clock.utc()
         self.vhd_root = ""
         self.configuration_root = ""
@@ -494,8 +495,12 @@ class Machine:
             rest = order
         for number, backing in enumerate([*first, *rest]):
             self._arrive(backing, number)
-        self.booted_at = self.now()
+        resumed, self.suspended = self.suspended, False
+        if not resumed:
+            self.booted_at = self.now()
         self.powered = True
+        if self.processes is not None and not resumed:
+            importlib.import_module(f"{__package__}.windows_services").rebooted(self)
         self.set_host_values()
 
     def _can_boot(self, backings: list[Backing]) -> bool:
@@ -513,6 +518,7 @@ class Machine:
     def power_off(self, *, saved: bool = False) -> None:
         self.remember_disks()
         self.powered = False
+        self.suspended = saved
         if not saved:
             self.mounted_images = []
             for name, state in list(self.service_states.items()):
