@@ -16,7 +16,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from .._wsman import AccessDenied, CimInstance, CimPath, ClassMissing, FilterRefused, WsmanFault
+from .._wsman import AccessDenied, Busy, CimInstance, CimPath, OperationTimedOut, QuotaExceeded, WsmanFault
 from .cim_access import CimClient, any_of, chunks, code_text, int_of, query_filtered, query_optional, text_of, texts_of
 from .disk_identity import vhd_unique_ids
 from .errors import Ambiguous, HypervError, NotFound, Precondition
@@ -92,13 +92,15 @@ def _rows(client: CimClient, namespace: str, class_name: str, where: str | None 
 def _check_hyperv(client: CimClient, host: str, services: dict[str, Service]) -> None:
     """Tell a host without the role from one whose service is down and from an account without rights.
 
-    A missing namespace and a bad filter have one fault number, so that the service decides (wsman 6). WMI gives rows
-    only to those who may see them, and UAC filtering gives empty answers: no management service row means no rights
-    (hyperv-wmi 0.2).
+    A missing namespace, a missing class and a bad filter share their fault numbers, so that the service decides
+    (wsman 6). WMI gives rows only to those who may see them, and UAC filtering gives empty answers: no management
+    service row means no rights (hyperv-wmi 0.2).
     """
     try:
         found = _rows(client, VIRTUALIZATION, "Msvm_VirtualSystemManagementService")
-    except (ClassMissing, FilterRefused) as fault:
+    except (Busy, OperationTimedOut, QuotaExceeded):
+        raise  # these say nothing about the role
+    except WsmanFault as fault:
         service = services.get(_HYPERV_SERVICE.lower())
         if service is None:
             raise Precondition(

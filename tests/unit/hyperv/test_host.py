@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from unit.hyperv.cim_store import CimStore
 from unit.hyperv.host_world import CLOCK, HOST, HostWorld, guid, host_disk_path, wmi_path
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import (
@@ -34,6 +35,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.schema 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
     CimInstance,
     CimPath,
+    QuotaExceeded,
     RequestNotSent,
     Value,
 )
@@ -654,9 +656,11 @@ def test_a_view_is_json() -> None:
     assert set(whole) == {"host", "luns", "vms", "problems"}
 
 
-def test_a_machine_without_the_role_is_told_from_one_whose_service_is_down() -> None:
+@pytest.mark.parametrize("how", ["absent", "broken"])
+def test_a_machine_without_the_role_is_told_from_one_whose_service_is_down(how: str) -> None:
+    """Windows says "not there" by several numbers; which one comes does not matter."""
     world = HostWorld()
-    world.store.absent.add(VIRTUALIZATION)
+    getattr(world.store, how).add(VIRTUALIZATION)
     with pytest.raises(Precondition) as caught:
         observe_host(world.store)
     assert caught.value.kind == "hyperv_unavailable"
@@ -664,6 +668,19 @@ def test_a_machine_without_the_role_is_told_from_one_whose_service_is_down() -> 
     with pytest.raises(Precondition) as caught:
         observe_host(world.store)
     assert caught.value.kind == "no_hyperv_role"
+
+
+def test_a_host_that_is_only_busy_is_not_called_one_without_the_role() -> None:
+    class Exhausted(CimStore):
+        def query(self, namespace: str, class_name: str, **rest: Any) -> list[CimInstance]:
+            if namespace == VIRTUALIZATION:
+                raise QuotaExceeded("too many operations", code=2150859174)
+            return super().query(namespace, class_name, **rest)
+
+    exhausted = Exhausted()
+    exhausted.__dict__.update(HostWorld().store.__dict__)
+    with pytest.raises(QuotaExceeded):
+        observe_host(exhausted)
 
 
 @pytest.mark.parametrize("how", ["no rows", "denied", "all denied", "storage denied"])
@@ -682,12 +699,11 @@ def test_missing_rights_are_told_with_what_to_do(how: str) -> None:
 
 
 def test_an_unreachable_host_is_never_taken_for_an_absent_feature() -> None:
-    class Gone(type(HostWorld().store)):  # type: ignore[misc]
+    class Gone(CimStore):
         def query(self, namespace: str, class_name: str, **rest: Any) -> list[CimInstance]:
             if class_name == "Msvm_KvpExchangeComponent":
                 raise RequestNotSent("no route to host")
-            found: list[CimInstance] = super().query(namespace, class_name, **rest)
-            return found
+            return super().query(namespace, class_name, **rest)
 
     world = HostWorld()
     gone = Gone()
