@@ -31,6 +31,7 @@ MAX_RECORD_CHARS = 140_000
 MAX_ATTEMPTS = 50
 MAX_LISTING_NAMES = 40  # kept by name; all of them count for the digest
 MAX_TEXT_CHARS = 2_000
+MAX_DEPTH = 20
 CLOCK_TOLERANCE_S = 300.0  # a set from the future by more than this is not resumed
 
 PHASES = ("guest", "host")
@@ -169,7 +170,7 @@ class BackupSet:
         return {"format": FORMAT, "version": VERSION, **plain, "phases": phases}
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), separators=(",", ":"), sort_keys=True)
+        return json.dumps(self.to_dict(), separators=(",", ":"), sort_keys=True, allow_nan=False)
 
 
 def check_set_id(set_id: str) -> str:
@@ -574,7 +575,7 @@ class _Malformed(Exception):
 
 def _read_set(data: dict[str, Any]) -> BackupSet:
     phases = data.pop("phases", None)
-    if not isinstance(phases, Mapping) or set(phases) != set(PHASES):
+    if not isinstance(phases, Mapping) or set(phases) != set(PHASES) or data.keys() & {*PHASES, "guest_phase_needed"}:
         raise _Malformed("its phases are not guest and host")
     for phase in PHASES:
         body = phases[phase]
@@ -649,7 +650,22 @@ def _moment(value: object) -> datetime:
 def _mapping(value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise TypeError
-    return {_text(key): item for key, item in value.items()}
+    return {_text(key): _json(item) for key, item in value.items()}
+
+
+def _json(value: object, depth: int = 0) -> object:
+    """JSON types that can be written again; others, NaN and endless nesting are refused."""
+    if depth > MAX_DEPTH:
+        raise ValueError
+    if isinstance(value, Mapping):
+        return {_text(key): _json(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(item, depth + 1) for item in value]
+    if isinstance(value, float) and not abs(value) <= 1e300:
+        raise ValueError
+    if value is not None and not isinstance(value, (str, int, float, bool)):
+        raise TypeError
+    return value
 
 
 def _optional(reader: Any) -> Any:

@@ -28,7 +28,6 @@ _BUSY = re.compile(rb"another backup or recovery operation|weiterer? Sicherungs"
 _SYNTAX = re.compile(rb"ERROR - Command syntax incorrect", re.IGNORECASE)
 _CODE_PAGES = (
     "utf-8",
-    "utf-16-le",
     "cp850",
     "cp437",
     "cp852",
@@ -51,8 +50,8 @@ _CAPTIONS: tuple[tuple[bytes, bytes, Consistency], ...] = (
     (b"Backup Using Child Partition Snapshot\\", b"", "online"),
     (b"Backup Using Saved State\\", b"", "saved_state"),
 )
-_BEFORE = rb"(?:^|(?<=[\s\"':=\\,;(\x00]))"
-_AFTER = rb"(?=$|[\s\"',;)(\x00])"
+_BEFORE = rb"(?:^|(?<=[\s\"':=\\,;(]))"
+_AFTER = rb"(?=$|[\s\"',;)(])"
 
 
 def shown_text(data: bytes) -> str:
@@ -129,7 +128,8 @@ def lists_guid(data: bytes, guid: str) -> bool:
 
 def lists_name(data: bytes, name: str) -> bool:
     """Whether a name stands in the text as a whole, not as part of a longer one, in some code page."""
-    return any(re.search(_BEFORE + re.escape(needle) + _AFTER, data, re.MULTILINE) for needle in _encodings(name))
+    plain = _plain_bytes(data)
+    return any(re.search(_BEFORE + re.escape(needle) + _AFTER, plain, re.MULTILINE) for needle in _encodings(name))
 
 
 def lists_letter(data: bytes, letter: str) -> bool:
@@ -143,13 +143,12 @@ def lists_letter(data: bytes, letter: str) -> bool:
 def consistency_of(data: bytes, vm_name: str) -> Consistency:
     """How the VM was backed up, by the caption in which its name is printed; `unknown` when no known caption is."""
     found: set[Consistency] = set()
+    plain = _plain_bytes(data)
     for needle in _encodings(vm_name):
         for before, after, meaning in _CAPTIONS:
-            if not after and not before:
-                continue
             start = _BEFORE if not before else b""
             pattern = start + re.escape(before + needle + after) + rb"(?! \((?:Online|Offline)\))"
-            if re.search(pattern + (_AFTER if not after else b""), data, re.MULTILINE):
+            if re.search(pattern + (_AFTER if not after else b""), plain, re.MULTILINE):
                 found.add(meaning)
     return found.pop() if len(found) == 1 else "unknown"
 
@@ -165,5 +164,7 @@ def _encodings(text: str) -> list[bytes]:
 
 
 def _plain_bytes(data: bytes) -> bytes:
-    """ASCII parts readable as bytes even when the output is UTF-16."""
-    return data.replace(b"\x00", b"") if b"\x00" in data else data
+    """UTF-16 output as UTF-8; other output as it is, since its code page is not known."""
+    if b"\x00" not in data:
+        return data
+    return shown_text(data).replace("\x00", "").encode("utf-8", "replace")
