@@ -447,9 +447,9 @@ class CimService:
         return Rows(instances=tuple(self.instances(entry)))
 
     def query(self, namespace: str, text: str) -> Rows:
-        """A WQL query; every refusal is n:CannotProcessFilter on the wire."""
-        namespace = self.enter(namespace)
+        """A WQL query; a refusal is n:CannotProcessFilter on the wire, missing class and namespace included."""
         try:
+            namespace = self.enter(namespace)
             tree = wql.parse(text, namespace)
             if isinstance(tree, wql.Walk):
                 return Rows(instances=tuple(self.walk(tree)))

@@ -74,6 +74,69 @@ class TinyAccount:
     disabled: bool = False
 
 
+class TinyProcess:
+    """A command that prints its own command line, then whatever it reads, and ends when standard input closes."""
+
+    def __init__(self, command_line: str, needs_input: bool) -> None:
+        self.exit_code: int | None = None
+        self.stdout, self.stderr, self.stdin = TinyStream(), TinyStream(), TinyInput(self)
+        self.stdout.write(f"{command_line}\r\n".encode())
+        if not needs_input:
+            self.exit_code = 3
+
+    @property
+    def alive(self) -> bool:
+        return self.exit_code is None
+
+
+class TinyStream:
+    def __init__(self) -> None:
+        self._data = b""
+
+    def write(self, data: bytes) -> None:
+        self._data += data
+
+    def take(self) -> bytes:
+        data, self._data = self._data, b""
+        return data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+
+class TinyInput:
+    def __init__(self, process: TinyProcess) -> None:
+        self._process = process
+
+    def feed(self, data: bytes) -> None:
+        self._process.stdout.write(data)
+
+    def close(self) -> None:
+        self._process.exit_code = 0
+
+
+class TinyProcesses:
+    """Only what the shell asks of a process table."""
+
+    def __init__(self) -> None:
+        self.killed_jobs: list[str] = []
+
+    def start_shell_command(self, command_line: str, *, skip_cmd_shell: bool = False, **_: Any) -> TinyProcess:
+        return TinyProcess(command_line, needs_input=command_line.startswith("more"))
+
+    def look(self) -> None:
+        return None
+
+    def pump(self) -> None:
+        return None
+
+    def kill_job(self, shell_id: str) -> None:
+        self.killed_jobs.append(shell_id)
+
+    def kill_tree(self, process: TinyProcess, code: int) -> None:
+        process.exit_code = code
+
+
 @dataclass(eq=False)
 class TinyMachine:
     world: TinyWorld = field(default_factory=TinyWorld)
@@ -94,7 +157,10 @@ class TinyMachine:
     )
     winrm: WinRmSettings = field(default_factory=WinRmSettings)
     answers: bool = True
-    vms: int = 3
+    booted_at: datetime = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    processes: TinyProcesses = field(default_factory=TinyProcesses)
+    vm_count: int = 3
+    notes: str = "first line\nsecond line"
     calls: list[tuple[str, dict[str, Value]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -118,7 +184,7 @@ def computer_systems(machine: TinyMachine) -> Iterator[Mapping[str, Value]]:
         "EnabledState": 2,
         "OperationalStatus": [2],
     }
-    for number in range(machine.vms):
+    for number in range(machine.vm_count):
         yield {
             "CreationClassName": "Msvm_ComputerSystem",
             "Name": f"{VM_ID[:-2]}{number + 1:02d}",
@@ -136,7 +202,7 @@ def computer_systems(machine: TinyMachine) -> Iterator[Mapping[str, Value]]:
 
 @PROVIDERS.view(V2, "Msvm_VirtualSystemSettingData")
 def settings(machine: TinyMachine) -> Iterator[Mapping[str, Value]]:
-    for number in range(machine.vms):
+    for number in range(machine.vm_count):
         name = f"{VM_ID[:-2]}{number + 1:02d}"
         yield {
             "InstanceID": f"Microsoft:{name}",
@@ -144,13 +210,13 @@ def settings(machine: TinyMachine) -> Iterator[Mapping[str, Value]]:
             "ElementName": f"vm & <{number}>",
             "VirtualSystemType": "Microsoft:Hyper-V:System:Realized",
             "AutomaticStartupActionDelay": timedelta(minutes=30),
-            "Notes": ["first line\nsecond line"],
+            "Notes": [machine.notes],
         }
 
 
 @PROVIDERS.view(V2, "Msvm_SettingsDefineState")
 def settings_define_state(machine: TinyMachine) -> Iterator[Mapping[str, Value]]:
-    for number in range(machine.vms):
+    for number in range(machine.vm_count):
         name = f"{VM_ID[:-2]}{number + 1:02d}"
         yield {
             "ManagedElement": Ref(
