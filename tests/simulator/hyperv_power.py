@@ -112,8 +112,7 @@ class Power:
         if problem:
             vm.set_state(was)
             raise JobFailed(32768, problem)
-        if vm.state != OFF:
-            vm.state = OFF
+        vm.state = was
         vm.set_state(RUNNING)
 
     def enter(self, vm: Vm, requested: int) -> Callable[[], None]:

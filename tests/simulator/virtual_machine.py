@@ -278,6 +278,7 @@ class Vm:
     def set_state(self, state: int, other: str | None = None) -> None:
         """Enter a state at once, with what that means for the guest."""
         was_running = self.running
+        was_saved = self.state == SAVED
         self.state, self.other_state = state, other
         self.state_changed = self.host.now()
         if self.running and not was_running:
@@ -290,14 +291,14 @@ class Vm:
             if self.guest is not None:
                 self.guest.power_off(saved=state == SAVED)
         elif state == RUNNING and not was_running:
-            self.boot_guest()
+            self.boot_guest(resumed=was_saved)
 
-    def boot_guest(self) -> None:
+    def boot_guest(self, *, resumed: bool = False) -> None:
         self.shutdown_looks = None
         self.boot_error = None
         if self.guest is not None:
             try:
-                self.guest.boot()
+                self.guest.boot(resumed=resumed)
             except ImageError as problem:
                 self.boot_error = str(problem)
 

@@ -39,6 +39,7 @@ from .disks import (
 )
 from .file_system import ERROR_PATH_NOT_FOUND, DirectoryFileSystem, FileSystemError
 from .jobs import JobTable
+from .mscluster import Cluster
 from .partition_file_system import PartitionFileSystem
 from .partition_table import EFI_SYSTEM, GPT, LDM_METADATA, MBR, MICROSOFT_RESERVED, STORAGE_SPACES
 from .vhd import Image, ImageError
@@ -191,7 +192,7 @@ class Machine:
         self.shares: list[Share] = []
         self.virtual_switches: dict[str, str] = {}
         self.virtual_sans: dict[str, str] = {}
-        self.cluster: Any = None
+        self.cluster: Cluster | None = None
         self.shadow_storage: dict[str, tuple[str, int]] = {}
         self.shadow_copies: list[Any] = []
         self.powered = kind == "host"
@@ -201,6 +202,7 @@ class Machine:
         self.configuration_root = ""
         self.ntds_paths: tuple[str, str] | None = None
         self.uuid = stable_guid(world.seed, kind, name).upper()
+        self.arriving = 0
         self.jobs = JobTable(self)
         self._volume_cache: dict[str, Volume] = {}
 
@@ -478,8 +480,11 @@ class Machine:
 
     # -- power
 
-    def boot(self, *, renumber: bool = False) -> None:
-        """Start: every disk is found anew; with ``renumber`` the LUNs come in another (seeded) order."""
+    def boot(self, *, renumber: bool = False, resumed: bool = False) -> None:
+        """Start: every disk is found anew; with ``renumber`` the LUNs come in another (seeded) order.
+
+        ``resumed``: from saved state, so that what ran goes on running.
+        """
         self.remember_disks()
         backings = self._backings()
         if self.kind == "guest" and not self._can_boot(backings):
@@ -700,15 +705,14 @@ class World:
 
     def add_machine(self, machine: Machine) -> None:
         self.machines.append(machine)
-        self.attach_services(machine)
+        self.services_call("attach", machine)
+        machine.set_host_values()
 
     @staticmethod
-    def attach_services(machine: Machine) -> None:
-        try:
-            services = importlib.import_module(f"{__package__}.windows_services")
-        except ModuleNotFoundError:
-            return
-        services.attach(machine)
+    def services_call(function: str, machine: Machine) -> None:
+        """``attach`` or ``rebooted`` of windows_services.py, which imports the parts of Windows that need this module."""
+        services = importlib.import_module(f"{__package__}.windows_services")
+        getattr(services, function)(machine)
 
     def resolve_unc(self, asker: Machine, path: str, account: str, *, write: bool) -> tuple[Volume, str]:
         parts = [p for p in path.strip("\\").split("\\") if p]
