@@ -85,7 +85,7 @@ def _guest_info(client: CimClient, machine: MachineFacts, services: Mapping[str,
         os_family="windows",
         is_server=machine.is_server,
         cluster_member=_is_cluster_member(services),
-        windows_server_backup=_windows_server_backup(client, machine, services),
+        windows_server_backup=_windows_server_backup(services),
         utc=machine.utc,
         ntds_paths=_ntds_paths(client) if _DIRECTORY_SERVICE.lower() in services else (),
     )
@@ -97,14 +97,13 @@ def _is_cluster_member(services: Mapping[str, Service]) -> bool:
     return service is not None and service.start_mode.casefold() not in ("disabled", "")
 
 
-def _windows_server_backup(client: CimClient, machine: MachineFacts, services: Mapping[str, Service]) -> str:
-    """`installed` when both the engine's service and wbadmin.exe are there (backup-engines 1.1).
+def _windows_server_backup(services: Mapping[str, Service]) -> str:
+    """`installed` when the engine's service is there (backup-engines 1.1).
 
-    wbadmin.exe alone may be present but unusable. What a client Windows lacks is decided by who asks for a restore.
+    wbadmin.exe proves nothing, it may be present but unusable. What a client Windows lacks (it has the service too, but
+    no recovery) is decided by who asks for a restore.
     """
-    if _BACKUP_SERVICE not in services:
-        return "missing"
-    return "installed" if file_evidence(client, f"{machine.system_directory}\\wbadmin.exe") else "missing"
+    return "installed" if _BACKUP_SERVICE in services else "missing"
 
 
 def _ntds_paths(client: CimClient) -> tuple[str, ...]:

@@ -420,14 +420,12 @@ def test_a_machine_without_integration_services_does_not_know_its_vm() -> None:
     assert (guest.vm_id, guest.vm_name, guest.physical_host_name) == (None, None, None)
 
 
-@pytest.mark.parametrize(
-    ("service", "file", "told"),
-    [(True, True, "installed"), (True, False, "missing"), (False, True, "missing"), (False, False, "missing")],
-)
-def test_windows_server_backup_needs_its_service_and_its_program(service: bool, file: bool, told: str) -> None:
-    world = GuestWorld(services={"wbengine": ("Stopped", "Manual")} if service else {})
-    if file:
-        world.store.add(CIMV2, "CIM_DataFile", Name="c:\\windows\\system32\\wbadmin.exe", FileSize=5)
+@pytest.mark.parametrize(("services", "told"), [({"wbengine": ("Stopped", "Manual")}, "installed"), ({}, "missing")])
+def test_windows_server_backup_is_its_service_and_not_its_program(
+    services: dict[str, tuple[str, str]], told: str
+) -> None:
+    world = GuestWorld(services=services)
+    world.store.add(CIMV2, "CIM_DataFile", Name="c:\\windows\\system32\\wbadmin.exe", FileSize=5)
     assert world.view().guest.windows_server_backup == told
 
 
