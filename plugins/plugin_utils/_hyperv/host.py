@@ -354,15 +354,15 @@ def read_virtual_hard_disk(client: CimClient, path: str) -> VirtualHardDisk:
 def _image_information(client: CimClient, path: str, method: str, output: str) -> tuple[CimInstance | None, str]:
     """The embedded instance that a method of the image service gives inline, or None and why not.
 
-    Where the instance is when the host starts a job instead is unknown (hyperv-wmi 5.1), so that this counts as not
-    told.
+    Where the instance is when the host starts a job instead is unknown (hyperv-wmi 5.1): it counts when it is inline
+    all the same, else as not told.
     """
     try:
         result = client.invoke(_IMAGE_SERVICE, method, {"Path": path})
     except WsmanFault as fault:
         return None, f"The details of {path} could not be read: {fault}"
     found = result.out.get(output)
-    if result.return_value in (0, None) and isinstance(found, CimInstance):
+    if result.return_value in (0, None, _JOB_STARTED) and isinstance(found, CimInstance):
         return found, ""
     if result.return_value == _FILE_NOT_FOUND:
         return None, f"The file {path} does not exist on the host."

@@ -837,6 +837,15 @@ def test_vhd_details_that_cannot_be_read_are_told_beside_what_the_name_tells(
     assert any(said in problem for problem in vm_problems(world))
 
 
+def test_vhd_details_that_come_beside_a_job_count() -> None:
+    world = HostWorld()
+    world.vhd(world.controller(world.vm("db01")), 0, "D:\\a.vhdx")
+    with_images(world, {"D:\\a.vhdx": (4096, {"SettingData": setting_data(Type=2, Format=3)})})
+    disk = disk_of(world, vhd_details=True)
+    assert disk.vhd is not None
+    assert (disk.vhd.type, disk.vhd.problem) == ("fixed", None)
+
+
 def vm_problems(world: HostWorld) -> tuple[str, ...]:
     return observe_host(world.store, vhd_details=True).vms[0].problems
 
