@@ -45,10 +45,9 @@ options:
     description: The lease that O(state=open) returned.
     type: str
   coverage:
-    description: The result of P(hyperv.passthrough.coverage#filter). Required with O(state=open).
-    type: dict
-  guest_view:
-    description: The result of M(hyperv.passthrough.guest_disk_info), recorded with the set.
+    description:
+      - The result of P(hyperv.passthrough.coverage#filter). Required with O(state=open).
+      - With O(state=closed) the set is judged by it.
     type: dict
   guest_engine:
     description: Engine of the guest phase.
@@ -64,7 +63,7 @@ options:
     description: Target of the guest phase, for the record.
     type: str
   host_target:
-    description: Target of the host phase, for the record. Required with O(state=open).
+    description: Target of the host phase, for the record and for O(copy_beside_backup). Required with O(state=open).
     type: str
   guest_vss_backup_type:
     description: VSS backup type of the guest phase. V(full) in both phases is refused.
@@ -80,8 +79,8 @@ options:
     description: Greatest time in seconds between the two snapshots.
     type: int
     default: 3600
-  has_hooks:
-    description: Whether applications are stopped around both snapshots. Without it the set says that its halves are not one point in time.
+  allow_offline:
+    description: Whether a VM that was put into saved state during the backup still makes a good set.
     type: bool
     default: false
   hold_slot:
@@ -97,14 +96,23 @@ options:
     type: int
     default: 10
   phase:
-    description: What O(state=recorded) records.
+    description:
+      - What O(state=recorded) records.
+      - >-
+        V(quiesce) is recorded before the applications are stopped and V(quiesced) after it; V(unquiesced) after they were started again.
+        A run that dies in between is found out by the next one.
     type: str
-    choices: [quiesce, guest, host, unquiesce]
+    choices: [quiesce, quiesced, guest, host, unquiesced]
   result:
     description: The result of M(hyperv.passthrough.guest_backup) or M(hyperv.passthrough.host_backup).
     type: dict
   failure:
-    description: Why the run failed, with O(state=closed). The set is closed as failed.
+    description: Why the run failed, with O(state=closed). A set whose phases are not done is closed as failed.
+    type: str
+  failure_kind:
+    description: >-
+      The failed task's C(error.kind). When the job may still run, as with V(unreachable) or V(wait_timeout), the set stays open and a
+      rerun continues it.
     type: str
   copy_beside_backup:
     description: >-
@@ -143,7 +151,7 @@ set:
       description: V(open), V(good), V(degraded), V(failed), V(lost) or V(restored).
       type: str
 lease:
-  description: Proof that this run works on the VM; pass it to the other tasks. V(null) once the set is closed.
+  description: Proof that this run works on the VM; pass the newest one to the next task. V(null) once the set is closed.
   returned: always
   type: str
 left:

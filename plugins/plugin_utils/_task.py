@@ -17,19 +17,22 @@ import time
 import traceback
 import typing as t
 import uuid
+from datetime import datetime, timezone
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ._channel import ConnectionRefused, open_channel
+from ._channel import ConnectionRefused, open_channel, open_sibling_channel
 from ._hyperv import HypervError
 from ._hyperv.schema import SCHEMA
 from ._wsman import WsmanClient, WsmanError
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from ._channel import Channel
 
 _display = Display()
 
@@ -59,6 +62,7 @@ class Run:
 
     def __init__(self, action: HypervAction, arguments: Mapping[str, t.Any], task_vars: Mapping[str, t.Any]) -> None:
         self._action = action
+        self._task_vars = task_vars
         self._client: WsmanClient | None = None
         self._controller = os.getppid()
         self.arguments = arguments
@@ -70,15 +74,25 @@ class Run:
     def client(self) -> WsmanClient:
         """The WS-Management client of the task's target; nothing is sent before its first use."""
         if self._client is None:
-            channel = open_channel(self._action._connection, target=self.target)
-            self._client = WsmanClient(
-                channel.send,
-                schema=SCHEMA,
-                new_id=self.new_id,
-                endpoint=channel.endpoint,
-                operation_timeout_s=min(60, channel.operation_timeout_s),
-            )
+            self._client = self._client_over(open_channel(self._action._connection, target=self.target))
         return self._client
+
+    def client_of(self, host: str) -> WsmanClient:
+        """A client of another inventory host, built from that host's own connection variables."""
+        return self._client_over(open_sibling_channel(self._action, host, self._task_vars))
+
+    def _client_over(self, channel: Channel) -> WsmanClient:
+        return WsmanClient(
+            channel.send,
+            schema=SCHEMA,
+            new_id=self.new_id,
+            endpoint=channel.endpoint,
+            operation_timeout_s=min(60, channel.operation_timeout_s),
+        )
+
+    def utc(self) -> datetime:
+        """The controller's clock; only for telling how far a machine's clock is off."""
+        return datetime.now(timezone.utc)
 
     def new_id(self) -> str:
         return str(uuid.uuid4()).upper()

@@ -434,6 +434,35 @@ def record_phase(item: BackupSet, phase: str, attempt: Attempt, now: datetime) -
     return dataclasses.replace(changed, skew_s=skew_seconds(changed))
 
 
+def record_volumes(
+    item: BackupSet, volumes: Sequence[Mapping[str, Any]], sentinels: Sequence[Mapping[str, Any]], now: datetime
+) -> BackupSet:
+    """Add to the disks what `guest_backup` read of their volumes right before the snapshot.
+
+    Args:
+        volumes: each with `path`; its other keys are added to the volume of that path, such as `root_listing`.
+        sentinels: files with size and times; each goes to the volume whose letter or access path it lies on.
+    """
+    _check_open(item)
+    known = {str(volume.get("path")).casefold(): volume for volume in volumes}
+
+    def described(volume: Mapping[str, Any]) -> dict[str, Any]:
+        more = known.get(str(volume.get("path")).casefold(), {})
+        merged = {**volume, **more}
+        roots = [f"{merged.get('letter')}:\\", *(merged.get("access_paths") or ())]
+        lying = [dict(file) for file in sentinels if _lies_below(str(file.get("path")), roots)]
+        return {**merged, "sentinels": lying} if lying else merged
+
+    disks = tuple(
+        {**disk, "volumes": [described(volume) for volume in disk.get("volumes") or ()]} for disk in item.disks
+    )
+    return item if disks == item.disks else dataclasses.replace(item, disks=disks, updated=now)
+
+
+def _lies_below(path: str, roots: Sequence[str]) -> bool:
+    return any(root and path.casefold().startswith(str(root).casefold()) for root in roots)
+
+
 def record_quiesce(item: BackupSet, quiesced: bool, now: datetime) -> BackupSet:
     """Record that the quiesce hook is about to run (True, before it runs) or that the unquiesce hook has run (False).
 
