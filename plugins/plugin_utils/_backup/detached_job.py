@@ -26,7 +26,7 @@ from typing import Protocol
 
 from .._hyperv.guest import file_evidence
 from .._hyperv.scheduled_tasks import DeletingClient, ScheduledTask, ScheduledTasks
-from .._wsman.shell import ShellResult
+from .._wsman import OutcomeUnknown, ShellResult
 from .._wsman.wire import xml_text
 from .errors import BackupError
 
@@ -243,7 +243,8 @@ class DetachedJobs:
         """Start a run, or find that it was started; returns whether it was there already.
 
         `again` runs a finished run once more under its id; its files are lost. A run that is active is never disturbed.
-        A lost reply (`OutcomeUnknown`) is the caller's to handle by calling again: it then finds the run.
+        After a lost reply the machine is looked at; `OutcomeUnknown` is raised only when the run is not seen there, and
+        calling again is safe.
         """
         xml = task_xml(command_arguments(run_id, steps, again=again), description)
         task = self._tasks.state(TASK_FOLDER, run_id)
@@ -256,9 +257,22 @@ class DetachedJobs:
             self._tasks.remove(TASK_FOLDER, run_id)
             task = None
         if task is None:
-            self._tasks.register(TASK_FOLDER, run_id, xml)
-        self._tasks.start(TASK_FOLDER, run_id)
+            self._register(run_id, xml)
+        try:
+            self._tasks.start(TASK_FOLDER, run_id)
+        except OutcomeUnknown:
+            task = self._tasks.state(TASK_FOLDER, run_id)
+            if task is None or not (task.is_active or task.has_run):
+                raise
         return False
+
+    def _register(self, run_id: str, xml: str) -> None:
+        try:
+            self._tasks.register(TASK_FOLDER, run_id, xml)
+        except OutcomeUnknown:
+            # Never sent twice: the task is there, or the caller has to call again.
+            if self._tasks.state(TASK_FOLDER, run_id) is None:
+                raise
 
     def forget(self, run_id: str) -> bool:
         """Remove the task of a finished run; whether there was one. An active one is left alone."""
