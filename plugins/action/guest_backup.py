@@ -81,7 +81,8 @@ class ActionModule(HypervAction):
             volume_letters={volume.path: volume.letter for volume in chosen if volume.letter},
             vss_backup_type=arguments["vss_backup_type"],
         )
-        evidence = [_evidence(run, volume) for volume in chosen]
+        shown = {volume["path"]: volume for disk in view["disks"] for volume in disk["volumes"]}
+        evidence = [{**shown[volume.path], "root_listing": _root_listing(run, volume)} for volume in chosen]
         sentinels = [_sentinel(run, path) for path in arguments["sentinels"]]
         job = BackupJob(run, request, self._guard(run))
         more = {"volumes": evidence, "sentinels": sentinels}
@@ -93,13 +94,10 @@ class ActionModule(HypervAction):
         return Guard(run, run.client_of(run.arguments["hyperv_host"])).attach(run.arguments["lease"])
 
 
-def _evidence(run: Run, volume: GuestVolume) -> dict[str, t.Any]:
-    """What a restore compares later, read before the snapshot; facts: windows-storage 3.8."""
-    names = list_root(run.client, volume)
-    return {
-        **volume.to_dict(),
-        "root_listing": None if names is None else root_listing(entry.name for entry in names),
-    }
+def _root_listing(run: Run, volume: GuestVolume) -> dict[str, t.Any] | None:
+    """What a restore compares later, read before the snapshot; None when no path leads to the volume."""
+    entries = list_root(run.client, volume)
+    return None if entries is None else root_listing(entry.name for entry in entries)
 
 
 def _sentinel(run: Run, path: str) -> dict[str, t.Any]:

@@ -19,6 +19,9 @@ _COLUMNS = ("VM", "disk", "size", "what it is", "captured by", "why")
 _GIB = 1024**3
 _MIB = 1024**2
 
+#: states of a set that has both halves
+_DONE = frozenset({"good", "degraded", "restored"})
+
 #: coverage value -> what the table says; capitals where nobody captures the disk
 _CAPTURED_BY: Mapping[str, str] = {
     "host": "host",
@@ -56,15 +59,15 @@ def backup_summary(statuses: Iterable[View]) -> list[str]:
         lines.append(f"{_name(status)}: {str(status.get('state')).upper()}. {status.get('sentence')}".rstrip())
         coverage = status.get("coverage") or {}
         for disk in coverage.get("disks") or []:
-            captured = _captured(disk)
+            captured = _captured(disk, done=str(status.get("state")) in _DONE)
             lines.append(f"  {_label(disk)} ({_size(disk.get('size_bytes'))}) {captured}: {disk.get('reason')}")
     return lines
 
 
-def _captured(disk: View) -> str:
+def _captured(disk: View, *, done: bool) -> str:
     value = str(disk.get("coverage"))
     if value in ("host", "guest"):
-        return f"captured by the {value} phase" if value == "host" else "captured by the guest phase"
+        return f"captured by the {value} phase" if done else f"planned for the {value} phase"
     return "NOT captured, accepted by the operator" if disk.get("accepted") else "NOT captured"
 
 
