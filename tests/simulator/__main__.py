@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import yaml
 from .admin import AdminDoor
 from .assumed import import_everything, register, used_in
 from .door_http import HttpDoors
+from .endpoint import WinRmSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tls-port", type=int, help="https port of every machine; 0: a free one each")
     parser.add_argument("--admin-port", type=int, default=0, help="port of the administration door on 127.0.0.1")
     parser.add_argument("--state-directory", type=Path, help="folder for certificates, disks and state.json")
+    parser.add_argument("--basic", action="store_true", help="every machine allows Basic authentication")
+    parser.add_argument("--allow-unencrypted", action="store_true", help="every machine allows unencrypted http")
     parser.add_argument("--assumed", action="store_true", help="list the assumptions and end")
     parser.add_argument("--print-inventory", action="store_true", help="print an Ansible inventory")
     chosen = parser.parse_args(arguments)
@@ -69,7 +73,14 @@ def run(chosen: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         with contextlib.closing(World.from_yaml(chosen.world, folder / "world")) as world:
-            machines = [m for m in world.machines if m.os.family == "windows"]
+            machines: list[Any] = [m for m in world.machines if m.os.family == "windows"]
+            for machine in machines:
+                settings = WinRmSettings.of(machine)
+                machine.winrm = replace(
+                    settings,
+                    basic=settings.basic or chosen.basic,
+                    allow_unencrypted=settings.allow_unencrypted or chosen.allow_unencrypted,
+                )
             doors = HttpDoors(
                 machines, folder / "certificates", name=world.name, port=chosen.port, tls_port=chosen.tls_port
             )

@@ -7,6 +7,7 @@
     POST /fault {match, effect, parameters, skip, count}      POST /faults/clear
     POST /reboot {machine, renumber}                          POST /clock {advance: seconds}
     POST /switch {identifier: value}                          POST /connections/drop
+    POST /winrm {machine, basic, allow_unencrypted, ...}
 
 It drives the simulator and reports on it; no simulated Windows has such a door. It never gives a password or a body.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 from .assumed import register
 from .door_http import HttpDoors
 from .door_memory import endpoint_of, lock_of, rules_of
+from .endpoint import WinRmSettings
 
 MAX_BODY = 1 << 20
 
@@ -52,6 +55,7 @@ class Admin:
             "/reboot": self._reboot,
             "/clock": self._clock,
             "/switch": self._choose,
+            "/winrm": self._winrm,
             "/connections/drop": lambda body: self._doors.drop_connections(),
         }
 
@@ -112,6 +116,11 @@ class Admin:
 
     def _reboot(self, body: Mapping[str, Any]) -> None:
         self._world.machine(str(body["machine"])).reboot(renumber=bool(body.get("renumber", False)))
+
+    def _winrm(self, body: Mapping[str, Any]) -> None:
+        """`{machine, basic: true, ...}`: WinRM settings of a machine; new connections follow them."""
+        machine = self._world.machine(str(body["machine"]))
+        machine.winrm = replace(WinRmSettings.of(machine), **{k: v for k, v in body.items() if k != "machine"})
 
     def _clock(self, body: Mapping[str, Any]) -> dict[str, str]:
         self._world.clock.advance(float(body["advance"]))

@@ -17,6 +17,7 @@ import ssl
 import struct
 import sys
 import threading
+import time
 import traceback
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
@@ -52,6 +53,7 @@ assumed(
 )
 
 IDLE_SECONDS = 120.0
+WAIT_SECONDS = 0.02  # what is left of a wait that Windows makes last; keeps a polling client from spinning
 SOAP = "application/soap+xml;charset=UTF-8"
 
 
@@ -193,15 +195,21 @@ class Handler(BaseHTTPRequestHandler):
             reply = self._bug(bug, data)
         if reply.status == 401:
             raise Rejected
+        if reply.waited:
+            time.sleep(WAIT_SECONDS)
         body, content_type = reply.body, SOAP
         if sealed and body:
             content_type, body = self.session.seal(body)
         if reply.truncated:
             self._reply(reply.status, body, content_type, cut_after=len(body) // 2)
             return
+        if reply.close:
+            self._hold_back()
         self._reply(reply.status, body, content_type)
         if reply.close:
             self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
 
     def _bug(self, bug: Exception, data: bytes) -> Reply:
         text = "".join(traceback.format_exception(bug))
@@ -243,6 +251,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         if cut_after is not None:
             self._cut()
+
+    def _hold_back(self) -> None:
+        """Let the answer and the end of the connection leave together, so that a client sees both or neither."""
+        if hasattr(socket, "TCP_CORK"):
+            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
     def _cut(self) -> None:
         """Reset the connection."""

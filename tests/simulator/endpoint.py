@@ -37,6 +37,16 @@ assumed(
     values=("empty", "absent"),
 )
 assumed(
+    "request-too-large",
+    "A request above MaxEnvelopeSizekb is w:EncodingLimit 2150858805.",
+    source="wsman 7: the limit holds for requests too; the number is from winerror.h",
+)
+assumed(
+    "operation-quota",
+    "Open enumerations count as operations; beyond MaxConcurrentOperationsPerUser the answer is 2150859174.",
+    source="wsman 7; what counts is a guess",
+)
+assumed(
     "required-headers",
     "To, Action, MessageID and ReplyTo are required; without one 2150858769.",
     source="WS-Management standard; the Windows answer is not recorded",
@@ -102,12 +112,16 @@ class _Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """`close` asks the door to end the connection after a complete answer, `truncated` in the middle of it."""
+    """`close` asks the door to end the connection after a complete answer, `truncated` in the middle of it.
+
+    `waited` tells that a real server would have kept the client waiting; a door may do so for a moment.
+    """
 
     status: int
     body: bytes
     close: bool = False
     truncated: bool = False
+    waited: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +178,12 @@ class Endpoint:
         moment: datetime = clock.utc() if clock is not None else datetime.now(timezone.utc)
         return moment
 
+    def let_pass(self, seconds: float) -> None:
+        """Simulated time passes while the server waits."""
+        clock: Any = getattr(getattr(self.machine, "world", None), "clock", None)
+        if clock is not None:
+            clock.advance(seconds)
+
     # -- one exchange -------------------------------------------------------------------------------------------------
 
     def exchange(self, who: Caller | None, data: bytes) -> Reply:
@@ -171,6 +191,9 @@ class Endpoint:
         request = Request()
         self._notice_reboot()
         try:
+            if len(data) > self.settings.max_envelope_kb * 1024:
+                self.service.assume("request-too-large")
+                raise CimFault.wsman(2150858805, "w:EncodingLimit")
             request = wire.parse_request(data)
             if request.identify:
                 return Reply(status=200, body=wire.identify_response(self._product_version(who is not None), self.lang))
@@ -191,7 +214,8 @@ class Endpoint:
             if len(body) > min(request.max_envelope_size, self.settings.max_envelope_kb * 1024):
                 raise CimFault.wsman(2150858824, "w:EncodingLimit")
         except CimFault as fault:
-            return Reply(status=500, body=self._fault(fault, request))
+            waited = fault.code == 2150858793 and request.action == f"{wire.RSP}/Receive"
+            return Reply(status=500, body=self._fault(fault, request), waited=waited)
         return Reply(status=200, body=body)
 
     def _notice_reboot(self) -> None:
@@ -416,6 +440,10 @@ class Endpoint:
     def _keep(self, items: list[str], who: Caller, namespace: str) -> str:
         identifier = f"uuid:{self.new_id()}"
         self.contexts = {key: value for key, value in self.contexts.items() if value.expires > self.now()}
+        mine = sum(1 for value in self.contexts.values() if value.owner == who.account.lower())
+        if mine >= self.settings.max_operations_per_user:
+            self.service.assume("operation-quota")
+            raise CimFault.wsman(2150859174, "w:InternalError")
         self.contexts[identifier] = _Context(
             items=items,
             owner=who.account.lower(),
@@ -442,7 +470,7 @@ class Endpoint:
                 identifier = text
             elif name == "MaxTime":
                 wire.parse_duration(text)
-            elif not text.isdigit() or int(text) == 0:
+            elif not _is_count(text):
                 raise CimFault.wsman(2150858799, "w:InvalidBatchParameter")
             elif name == "MaxElements":
                 wanted = min(int(text), MAX_BATCH_ITEMS)
@@ -515,6 +543,10 @@ class _Enumerate:
     filter_element: ET.Element | None
 
 
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18 and int(text) > 0
+
+
 def _need_body(request: Request, name: str) -> ET.Element:
     if request.body is None or request.body.tag != f"{{{N}}}{name}":
         raise wire.schema_error(f"the body needs the element {name}")
@@ -531,7 +563,7 @@ def _read_enumerate(body: ET.Element | None) -> _Enumerate:
         if (space, name) == (W, "OptimizeEnumeration"):
             optimized = True
         elif (space, name) == (W, "MaxElements"):
-            if not text.isdigit() or int(text) == 0:
+            if not _is_count(text):
                 raise CimFault.wsman(2150858799, "w:InvalidBatchParameter")
         elif (space, name) == (W, "EnumerationMode"):
             if text not in ("EnumerateEPR", "EnumerateObjectAndEPR"):

@@ -452,6 +452,9 @@ class CimService:
             namespace = self.enter(namespace)
             tree = wql.parse(text, namespace)
             if isinstance(tree, wql.Walk):
+                if tree.class_definitions_only:
+                    self.assume("wql-classdefs")
+                    raise wql.WqlError("class definitions are not sent")
                 return Rows(instances=tuple(self.walk(tree)))
             entry = self.entry(namespace, tree.class_name, "ExecQuery")
             wql.check(tree, entry, self.assume)

@@ -26,8 +26,14 @@ from .wire import RSP, Request, X
 
 assumed(
     "shell-looks",
-    "A Receive gives waiting programs one look; with nothing to deliver it answers 2150858793.",
-    source="wsman 9; that simulated time passes per look is the simulator's own",
+    "A Receive gives waiting programs one look; with nothing to deliver simulated time moves by the operation timeout "
+    "and the answer is 2150858793.",
+    source="wsman 9; that the time is simulated is the simulator's own",
+)
+assumed(
+    "exit-code-unsigned",
+    "A negative exit code is reported as its unsigned 32-bit number.",
+    source="no recording of a negative exit code",
 )
 assumed(
     "shell-envelope",
@@ -205,6 +211,7 @@ class Shells:
             )
         except ProgramNotFound:
             raise CimFault.wsman(2, "w:InternalError", "The system cannot find the file specified.") from None
+        process.console_input = options.get("winrs_consolemode_stdin", "true").lower() == "true"
         command_id = (command_id or self._endpoint.new_id()).upper()
         shell.commands[command_id] = _Command(process=process)
         content = f"<rsp:CommandResponse><rsp:CommandId>{command_id}</rsp:CommandId></rsp:CommandResponse>"
@@ -243,6 +250,7 @@ class Shells:
         command = self._command_of(shell, command_id)
         names = (wanted.text or "stdout stderr").split()
         process = command.process
+        before = self._endpoint.now()
         if not len(process.stdout) and not len(process.stderr) and process.alive:
             self._endpoint.service.assume("shell-looks")
             self._processes().look()
@@ -261,11 +269,15 @@ class Shells:
                 parts.append(f'<rsp:Stream Name="{name}" CommandId="{command_id}">{text}</rsp:Stream>')
         done = not process.alive and not more
         if not parts and not done:
+            if self._endpoint.now() == before:  # nothing else let time pass: the server waited in vain
+                limit = self._endpoint.settings.max_timeout
+                self._endpoint.let_pass(min(request.operation_timeout or limit, limit))
             raise CimFault.wsman(2150858793, "w:TimedOut")
         if done:
             parts.extend(
                 f'<rsp:Stream Name="{name}" CommandId="{command_id}" End="true"></rsp:Stream>' for name in names
             )
+            self._endpoint.service.assume("exit-code-unsigned")
             state = (
                 f'<rsp:CommandState CommandId="{command_id}" State="{STATE}Done">'
                 f"<rsp:ExitCode>{process.exit_code}</rsp:ExitCode></rsp:CommandState>"

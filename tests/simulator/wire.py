@@ -56,6 +56,12 @@ MIN_ENVELOPE_SIZE = 8192
 MAX_DEPTH = 64
 
 assumed(
+    "fault-subcodes",
+    "Subcodes that no recording shows follow the comments of winerror.h; bad values are w:InvalidParameter 2150859011, "
+    "broken XML w:InvalidBody 2150858819, rights w:AccessDenied 5 (WinRM) and 2150859013 (WMI).",
+    source="winerror.h, wsman 6",
+)
+assumed(
     "output-order",
     "Method_OUTPUT holds the out parameters in declared order with ReturnValue last.",
     source="hyperv-wmi 0.5: not recorded anywhere",
@@ -135,18 +141,21 @@ def text_of(element: ET.Element | None) -> str:
 def parse_xml(data: bytes) -> ET.Element:
     """The root element; a document type, too deep nesting and broken XML are refused."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"<\x00" in data[:8] or b"\x00<" in data[:8]:
-        text = data.decode("utf-16", errors="strict")
+        encoding = (
+            "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
+        )
     else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise CimFault.wsman(2150858796, "w:EncodingLimit", "The request is not UTF-8.") from None
+        encoding = "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        raise CimFault.wsman(2150858796, "w:UnsupportedEncoding", "The request is neither UTF-8 nor UTF-16.") from None
     if "<!DOCTYPE" in text or "<!doctype" in text:
         refuse_document_type(text)
     text = re.sub(r"^\s*<\?xml[^>]*\?>", "", text)
     try:
         root = ET.fromstring(text)
-    except ET.ParseError:
+    except (ET.ParseError, ValueError):
         raise CimFault.wsman(2150858819, "w:InvalidBody") from None
     if _depth(root) > MAX_DEPTH:
         raise CimFault.wsman(2150858819, "w:InvalidBody", "The request is nested too deep.")
@@ -231,7 +240,7 @@ def _read_header(request: Request, space: str, local: str, element: ET.Element) 
 
 
 def _positive(text: str, what: str) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise CimFault.wsman(2150858767, "a:InvalidMessageInformationHeader", f"{what} is no number: {text[:40]!r}")
     return int(text)
 
@@ -560,7 +569,7 @@ class Writer:
 _PREFIXES = {"s": S, "a": A, "n": N, "x": X, "e": E, "w": W, "p": P, "rsp": RSP}
 
 
-def envelope(  # noqa: PLR0917
+def envelope(
     action: str,
     message_id: str,
     relates_to: str,

@@ -167,7 +167,7 @@ def fault_envelope(
     return envelope(action, message_id, relates_to, body, "x e n w p", lang, activity)
 
 
-def _wsman_fault(  # noqa: PLR0917
+def _wsman_fault(
     fault: CimFault, shape: _Shape, reason: str, host: str, namespace: str, lang: str
 ) -> str:
     text = fault.message or reason

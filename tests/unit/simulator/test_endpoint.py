@@ -9,6 +9,8 @@ import xml.etree.ElementTree as ET
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from unit.simulator.tiny_world import (
     NS,
     PROVIDERS,
@@ -604,3 +606,67 @@ def test_settings_may_come_as_a_mapping() -> None:
 
     assert WinRmSettings.of(Plain()).basic
     assert not WinRmSettings.of(object()).basic
+
+
+# -- any bytes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_utf16_request_is_understood(client: Client) -> None:
+    text = query("SELECT * FROM Msvm_ConcreteJob").decode()
+    for data in (text.encode("utf-16"), text.encode("utf-16-le"), ('<?xml version="1.0"?>' + text).encode("utf-8-sig")):
+        assert client.send(data).find(".//w:EndOfSequence", NS) is not None
+
+
+def test_a_request_above_the_envelope_limit_is_refused(client: Client) -> None:
+    assert client.fault(query("SELECT * FROM X WHERE a = '" + "x" * 600_000 + "'")) == ("w:EncodingLimit", 2150858805)
+
+
+def test_open_enumerations_count_against_the_operation_quota(client: Client, machine: TinyMachine) -> None:
+    machine.winrm = WinRmSettings(max_operations_per_user=2)
+    contexts = [context_of(client.send(enumerate_class("Msvm_ComputerSystem"))) for _ in range(2)]
+    assert client.fault(enumerate_class("Msvm_ComputerSystem")) == ("w:InternalError", 2150859174)
+    client.send(pull(contexts[0]))
+    assert context_of(client.send(enumerate_class("Msvm_ComputerSystem")))
+
+
+def test_a_word_that_looks_like_a_document_type_in_text_is_no_document_type(client: Client) -> None:
+    text = "<p:Path><![CDATA[<!DOCTYPE x>]]></p:Path>"
+    selectors = {"CreationClassName": "Msvm_ImageManagementService"}
+    answer = client.send(invoke("Msvm_ImageManagementService", "GetVirtualHardDiskSettingData", text, selectors))
+    assert answer.findtext(".//{*}ReturnValue") == "0"
+
+
+SEEDS = [
+    query("SELECT * FROM Msvm_ComputerSystem WHERE Name LIKE '%a%'"),
+    embedded(prop("ElementName", "x")),
+    envelope(
+        X + "/Get",
+        f"{WMI}{V2}/Msvm_ComputerSystem",
+        selectors=VM,
+        header="<w:OperationTimeout>PT60S</w:OperationTimeout>",
+    ),
+    pull("uuid:x"),
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(SEEDS), st.integers(0, 3000), st.integers(0, 40), st.binary(max_size=12))
+def test_a_damaged_request_gets_an_answer_and_never_breaks_the_machine(
+    seed: bytes, at: int, length: int, replacement: bytes
+) -> None:
+    machine = TinyMachine()
+    machine.install()
+    at %= len(seed)
+    data = seed[:at] + replacement + seed[at + length :]
+    root = ET.fromstring(memory_door(machine, "Administrator")(data))
+    assert root.tag == f"{{{NS['s']}}}Envelope"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=80))
+def test_any_filter_text_gets_rows_or_a_fault(text: str) -> None:
+    machine = TinyMachine()
+    machine.install()
+    clean = "".join(char for char in text if char.isprintable())
+    answer = ET.fromstring(memory_door(machine, "Administrator")(query(clean)))
+    assert answer.find("s:Body", NS) is not None

@@ -11,6 +11,7 @@ import socket
 import ssl
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -442,3 +443,38 @@ def test_dropped_before_and_after_differ_only_in_what_the_machine_did(rig: Rig) 
         rig.pywinrm().send_message(call)
     assert len(rig.machine.calls) == 2
     assert b"4096" in rig.pywinrm().send_message(call)
+
+
+def test_a_connection_closed_after_an_answer_is_the_400_of_an_idle_server(rig: Rig) -> None:
+    rules_of(rig.machine.world).add({"effect": "close"})
+    protocol = rig.pywinrm()
+    assert b"EnumerateResponse" in protocol.send_message(query(QUERY))
+    with pytest.raises(WinRMTransportError) as caught:
+        protocol.send_message(query(QUERY))
+    assert caught.value.code == 400
+
+
+def test_many_clients_at_once_each_get_their_own_answers(rig: Rig) -> None:
+    def names(number: int) -> list[str | None]:
+        protocol = rig.pywinrm()
+        found: list[str | None] = []
+        for _ in range(5):
+            wql = f"SELECT * FROM Msvm_ComputerSystem WHERE ElementName = 'vm & <{number % 3}>'"  # noqa: S608
+            answer = ET.fromstring(protocol.send_message(query(wql)))
+            found += [item.findtext("{*}ElementName") for items in answer.iterfind(".//w:Items", NS) for item in items]
+        return found
+
+    with ThreadPoolExecutor(8) as pool:
+        for number, found in enumerate(pool.map(names, range(16))):
+            assert found == [f"vm & <{number % 3}>"] * 5
+
+
+def test_waiting_for_a_silent_command_takes_simulated_time(rig: Rig) -> None:
+    protocol = rig.pywinrm(operation_timeout_sec=20, read_timeout_sec=30)
+    shell = protocol.open_shell()
+    command = protocol.run_command(shell, "more")
+    protocol.get_command_output_raw(shell, command)
+    before = rig.machine.world.clock.utc()
+    with pytest.raises(WinRMOperationTimeoutError):
+        protocol.get_command_output_raw(shell, command)
+    assert (rig.machine.world.clock.utc() - before).total_seconds() == 20
