@@ -61,10 +61,12 @@ def run_playbook(
     environment: dict[str, str] | None = None,
     timeout_s: float = 600,
     executable: Path | None = None,
+    on_screen: bool = False,
 ) -> PlaybookRun:
     """Run a playbook by FQCN, by path, or given as a list of plays.
 
-    `inventory` is written as a YAML file of its own, so nothing of the machine's configuration leaks in.
+    `inventory` is written as a YAML file of its own, so nothing of the machine's configuration leaks in. With `on_screen`
+    the output goes to the terminal while it comes, and is not returned.
     """
     with tempfile.TemporaryDirectory(dir=folder) as name:
         place = Path(name)
@@ -88,14 +90,14 @@ def run_playbook(
             cwd=place,
             env=playbook_environment(record) | {"ANSIBLE_CONFIG": str(place / "ansible.cfg")} | (environment or {}),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=None if on_screen else subprocess.PIPE,
+            stderr=None if on_screen else subprocess.STDOUT,
             check=False,
             timeout=timeout_s,
         )
         return PlaybookRun(
             status=done.returncode,
-            output=done.stdout.decode("utf-8", "replace"),
+            output=(done.stdout or b"").decode("utf-8", "replace"),
             tasks=read_record(record),
         )
 

@@ -1,0 +1,146 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`make demo`: the main job against a simulated world, with the playbooks an operator runs, judged by the bytes.
+
+Responsible for: the order of the show and for failing when anything is not as promised. Not responsible for: the simulated
+world (`tests/simulator`), the judge (`tests/backup_proof.py`), or the collection, which it only calls through
+ansible-playbook.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from backup_proof import only_on_the_host, prove  # noqa: E402
+from playbook_run import PlaybookRun, run_playbook  # noqa: E402
+from simulator.__main__ import inventory as inventory_of  # noqa: E402
+from simulator.assumed import import_everything  # noqa: E402
+from simulator.door_http import HttpDoors  # noqa: E402
+from simulator.world import World  # noqa: E402
+
+WORLD = ROOT / "tests" / "simulator" / "worlds" / "demo.yml"
+#: What the operator of the demo's world puts into the inventory beside the connections.
+VARIABLES: dict[str, Any] = {
+    "two_phase_backup_host_target": "E:",
+    "two_phase_backup_guest_target": "C:",
+    "two_phase_backup_poll_interval": 0,
+}
+
+
+class Show:
+    """Headings, findings, and the verdict at the end."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._broken: list[str] = []
+
+    def heading(self, text: str) -> None:
+        print(f"\n=== {text} [{time.monotonic() - self._began:.0f} s]\n", flush=True)
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def demand(self, is_so: bool, text: str) -> None:
+        print(f"  {'ok  ' if is_so else 'FAIL'} {text}", flush=True)
+        if not is_so:
+            self._broken.append(text)
+
+    def end(self) -> int:
+        if self._broken:
+            print(f"\nThe demo FAILED: {len(self._broken)} promise(s) broken, first: {self._broken[0]}")
+            return 1
+        print(f"\nThe demo passed in {time.monotonic() - self._began:.0f} s.")
+        return 0
+
+
+def main() -> int:
+    folder = _folder()
+    show = Show()
+    show.heading("A simulated world: two Hyper-V hosts and their guests on loopback addresses")
+    import_everything()
+    with contextlib.closing(World.from_yaml(WORLD, folder / "world")) as world:
+        machines = [machine for machine in world.machines if machine.os.family == "windows"]
+        with HttpDoors(machines, folder / "certificates", name=world.name, port=0, tls_port=0) as doors:
+            inventory = inventory_of(world, doors)
+            inventory["all"]["vars"] = VARIABLES
+            (folder / "inventory.yml").write_text(yaml.safe_dump(inventory, sort_keys=False, allow_unicode=True))
+            for vm in world.vms:
+                show.say(f"  {vm.name} on {vm.host.name}")
+            show.say(f"  inventory: {folder / 'inventory.yml'}")
+            discover(show, world, inventory)
+            records = back_up(show, world, inventory)
+            judge(show, world, records)
+            show.demand(world.check() == [], "the simulated world has no finding against the run")
+    show.say(f"\nEverything is in {folder} (inventory, disks, certificates); remove it when you like.")
+    return show.end()
+
+
+def discover(show: Show, world: World, inventory: dict[str, Any]) -> None:
+    show.heading("Discovery: ansible-playbook hyperv.passthrough.discover")
+    before = world.digests()
+    run = run_playbook("hyperv.passthrough.discover", inventory, on_screen=True)
+    show.demand(run.status != 0, "it fails, because two VMs have disks that nobody would capture")
+    show.demand(world.digests() == before, "it changed nothing")
+
+
+def back_up(show: Show, world: World, inventory: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Run the backup; returns the sets of the VMs that must have one, by inventory name."""
+    show.heading("Two-phase backup: ansible-playbook hyperv.passthrough.two_phase_backup")
+    run = run_playbook("hyperv.passthrough.two_phase_backup", inventory, on_screen=True)
+    show.demand(run.status != 0, "the exit code says that not every VM was backed up")
+    records: dict[str, dict[str, Any]] = {}
+    for name in inventory["all"]["children"]["hyperv_guests"]["hosts"]:
+        status = _status(run, name)
+        if status is None:
+            continue
+        show.say(f"  {name}: {status['state']}")
+        if status["state"] == "good":
+            records[name] = status["set"]
+    show.demand(len(records) == len(world.vms) - 2, "every VM but the two with gaps has a good backup set")
+    return records
+
+
+def judge(show: Show, world: World, records: dict[str, dict[str, Any]]) -> None:
+    show.heading("Proof, by digests of the bytes on the backup targets")
+    lost = 0
+    for name, record in records.items():
+        for item in prove(world, record):
+            what = f"{name}: {item.kind} {item.name}, {item.bytes_now} bytes, is in the {item.phase} phase's version"
+            show.demand(item.is_proven, what)
+        for missing in only_on_the_host(world, record):
+            lost += 1
+            show.say(f"       a host backup alone would have lost {missing}")
+    show.demand(lost > 0, f"a host backup alone would have lost {lost} guest volume(s), silently")
+
+
+def _status(run: PlaybookRun, host: str) -> dict[str, Any] | None:
+    """What the playbook remembered of one VM at its end."""
+    kept = [
+        task.result["ansible_facts"]["two_phase_backup_status"]
+        for task in run.tasks
+        if task.host == host and "two_phase_backup_status" in (task.result.get("ansible_facts") or {})
+    ]
+    return dict(kept[-1]) if kept else None
+
+
+def _folder() -> Path:
+    """A fresh folder for each run, so that two runs do not meet."""
+    base = Path(os.environ.get("DEMO_DIRECTORY", ROOT / "demo-run"))
+    base.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=base))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
