@@ -304,7 +304,7 @@ class CommandInterpreter:
     def _set_output(self, handle: int, sink: Sink) -> None:
         if handle == 2:
             self.stderr = sink
-        else:
+        elif handle == 1:
             self.stdout = sink
 
     # -- simple commands ---------------------------------------------------------------------------
@@ -321,11 +321,11 @@ class CommandInterpreter:
 
     def execute(self, text: str) -> Step:
         """Internal command, drive letter, batch file or program."""
-        text = text.strip(" \t,;=")
-        if not text:
+        text = text.lstrip(" \t,;=")
+        if not text.rstrip():
             return 0
-        if re.fullmatch(r"[A-Za-z]:", text):
-            return (yield from self.builtins["cd"](self, f" /d {text}\\"))
+        if re.fullmatch(r"[A-Za-z]:\s*", text):
+            return (yield from self.builtins["cd"](self, f" /d {text.rstrip()}\\"))
         word = re.match(r"([A-Za-z]+)(?=$|[\s,;=/\\.:(\[\]+\"])", text)
         if word and word[1].lower() in self.builtins and not self.is_batch_name(text):
             return (yield from self.builtins[word[1].lower()](self, text[word.end() :]))
@@ -335,6 +335,7 @@ class CommandInterpreter:
         return bool(re.match(r"[A-Za-z]+\.(?:cmd|bat|exe|com)\b", text, re.IGNORECASE))
 
     def run_program(self, text: str, *, call: bool = False) -> Step:
+        text = text.rstrip()
         batch = self._batch_file(text)
         if batch is not None:
             return (yield from self.run_batch(batch, text, call=call))

@@ -210,12 +210,17 @@ def expand_for(text: str, variables: Mapping[str, str]) -> str:
         return text
 
     def replace(match: re.Match[str]) -> str:
-        letters, name = match[1], match[2]
-        if name in variables:
-            return modified(variables[name], letters[1:]) if letters else variables[name]
+        """After ~ come modifiers, then the first letter that names a loop's variable."""
+        letters = match[1] or match[2]
+        for index, letter in enumerate(letters):
+            if letter in variables:
+                value = variables[letter]
+                return (modified(value, letters[:index]) if match[1] else value) + letters[index + 1 :]
+            if not match[1] or letter not in "fdpnxsatz":
+                break
         return match[0]
 
-    return re.sub(r"%(~[fdpnxsatz]*?)?([A-Za-z])", replace, text)
+    return re.sub(r"%(?:~([A-Za-z]+)|([A-Za-z]))", replace, text)
 
 
 # -- the parser ------------------------------------------------------------------------------------------

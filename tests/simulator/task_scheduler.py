@@ -248,6 +248,7 @@ class TaskScheduler:
 
     def _next_action(self, task: Task, run: Run) -> None:
         run.action += 1
+        task.last_result = SCHED_S_TASK_RUNNING
         if run.action >= len(task.definition.actions):
             self._ended(task, run)
             return
@@ -308,7 +309,6 @@ class TaskScheduler:
             for run in list(task.runs):
                 limit = task.definition.settings.execution_limit
                 if run.process is not None and not run.process.alive:
-                    task.last_result = run.process.exit_code or 0
                     self._next_action(task, run)
                     moved = True
                 elif limit is not None and now - run.started >= limit:

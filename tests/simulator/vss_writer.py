@@ -60,6 +60,12 @@ assumed(
     values=("not-needed", "needed"),
 )
 assumed(
+    "vss-small-volumes",
+    "On volumes up to 500 MB the diff area is a sixteenth (small worlds stand for large ones) or the documented 32 MB",
+    source="windows-storage 5: 32 MB; scaling is the simulator's own",
+    values=("scaled", "as-documented"),
+)
+assumed(
     "vss-checkpoint-size",
     "A VM that is backed up online writes 4 MiB plus the churn of the world into an .avhdx beside each VHD during the job",
     source="backup-engines 3.2, 3.3; the amount is a guess",
@@ -217,20 +223,24 @@ def component_files(component: Component) -> list[ComponentFile]:
     return files
 
 
-def minimum_diff_area(size: int) -> int:
-    return (320 if size > 500 * MEBIBYTE else 32) * MEBIBYTE
+def minimum_diff_area(size: int, small: str = "scaled") -> int:
+    """320 MB, on volumes up to 500 MB 32 MB, or a sixteenth where small volumes stand for large ones."""
+    if size > 500 * MEBIBYTE:
+        return 320 * MEBIBYTE
+    return 32 * MEBIBYTE if small == "as-documented" else min(32 * MEBIBYTE, size // 16)
 
 
 def take_snapshot(machine: Any, volumes: list[Any], taken: list[Component], purpose: str, churn: int) -> Snapshot:
     """Reserves diff areas and checkpoint space and saves VMs; VssFailure undoes everything (all or nothing)."""
     snapshot = Snapshot()
+    small = machine.world.assume("vss-small-volumes")
     try:
         for volume in _each_once(volumes):
             if volume.file_system not in {"NTFS", "ReFS"}:
                 raise VssFailure(VSS_E_VOLUME_NOT_SUPPORTED, f"{volume.letter or volume.path} takes no snapshot.")
             store_guid = machine.shadow_storage.get(volume.guid, (volume.guid, 0))[0]
             store = machine.volume_by_guid(store_guid) or volume
-            _reserve(snapshot, store, f"diff area {purpose} {volume.guid}", minimum_diff_area(volume.size))
+            _reserve(snapshot, store, f"diff area {purpose} {volume.guid}", minimum_diff_area(volume.size, small))
         for component in taken:
             if component.method == "online":
                 for file in component_files(component):

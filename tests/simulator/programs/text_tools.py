@@ -81,7 +81,7 @@ def timeout(machine: Any, process: Process) -> Program:
     seconds = int(numbers[0])
     if "/nobreak" not in words:
         process.out(f"\nWaiting for {seconds} seconds, press a key to continue ...")
-    yield Pause(machine.world.clock.utc(), seconds)
+    yield Pause(machine.now(), seconds, machine.world.looks_per_job)
     return 0
 
 
@@ -131,7 +131,8 @@ def find(machine: Any, process: Process) -> Program:
         needle = needle.lower()
 
     def wanted(line: str) -> bool:
-        return (needle in (line.lower() if "i" in flags else line)) != ("v" in flags)
+        held = needle != "" and needle in (line.lower() if "i" in flags else line)  # "" is in no line
+        return held != ("v" in flags)
 
     return _print_matches(machine, process, names, wanted, flags, head=True)
 

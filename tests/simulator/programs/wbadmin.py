@@ -561,7 +561,7 @@ def _recovery_ended(run: _Run, job: Job, where: str) -> int:
 def _delete_backup(run: _Run) -> Program:
     selectors = [name for name in ("keepversions", "version", "deleteoldest") if run.has(name)]
     if len(selectors) != 1 or (run.has("keepversions") and not run.value("keepversions").isdigit()):
-        raise _Syntax(selectors[1] if len(selectors) > 1 else "-keepVersions")
+        raise _Syntax(f"-{selectors[1]}" if len(selectors) > 1 else "-keepVersions")
     if run.value("backuptarget").startswith("\\\\") and not run.value("backuptarget").startswith("\\\\?\\"):
         raise BackupRefused("bad_target", target=run.value("backuptarget"))
     versions = [version for version in _versions(run) if version.target_kind == "volume"]
