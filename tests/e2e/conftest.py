@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from playbook_run import PlaybookRun, run_playbook
 from simulator.__main__ import inventory as inventory_of
 from simulator.assumed import import_everything
@@ -54,7 +55,9 @@ def lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
                 contextlib.closing(World.from_yaml(file if "\n" not in source else source, folder))
             )
             machines = [machine for machine in world.machines if machine.os.family == "windows"]
-            doors = stack.enter_context(HttpDoors(machines, folder / "certificates", name=world.name, port=0, tls_port=0))
+            doors = stack.enter_context(
+                HttpDoors(machines, folder / "certificates", name=world.name, port=0, tls_port=0)
+            )
             return Lab(world=world, doors=doors, inventory=inventory_of(world, doors))
 
         yield start
