@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from .engine import BackupResult
 from .errors import BackupError, SetUnreadable
 
 FORMAT = "hyperv.passthrough/backup-set"
@@ -58,7 +59,8 @@ class Attempt:
         version: the engine's version id, only when proven to be this run's.
         snapshot_time: of the version, on that machine's clock.
         clock_offset_s: that machine's clock minus the controller's when it was read; makes two machines comparable.
-        consistency: `online`, `saved_state`, `off`, `unknown`; of the VM in the host phase.
+        consistency: of the VM in the host phase: `online`, `saved_state` (the backup had to save it), `off` (it did not
+            run anyway), `unknown`.
         listed: the version was read back from the target in the context that a restore uses.
         purpose: `first`, `retry`, or `skew` when it repeats a phase because the snapshots lay too far apart.
         error: {"kind", "message"} of a failure.
@@ -378,6 +380,38 @@ def skew_seconds(item: BackupSet) -> float | None:
     if guest is None or host is None or guest.moment is None or host.moment is None:
         return None
     return round(abs(guest.moment - host.moment), 3)
+
+
+def begun_attempt(todo: PhaseTodo, *, engine: str, machine: str, target: str, started: datetime) -> Attempt:
+    """The record to write before a run is started, so that a rerun attaches to it."""
+    return Attempt(
+        number=todo.attempt,
+        run_id=todo.run_id,
+        engine=engine,
+        machine=machine,
+        target=target,
+        started=started,
+        purpose=todo.purpose,
+    )
+
+
+def ended_attempt(attempt: Attempt, result: BackupResult, *, ended: datetime, clock_offset_s: float) -> Attempt:
+    """The record of a finished run. `clock_offset_s`: the machine's clock minus the controller's, read together."""
+    failed = result.state not in USABLE or result.version is None
+    return dataclasses.replace(
+        attempt,
+        target=result.target,
+        outcome="failed" if failed else result.state,
+        ended=ended,
+        version=None if failed else result.version,
+        snapshot_time=None if failed else result.snapshot_time,
+        clock_offset_s=clock_offset_s,
+        consistency=result.consistency,
+        listed=result.listed and not failed,
+        warnings=tuple(result.warnings),
+        evidence=dict(result.evidence),
+        error={"kind": result.kind, "message": result.message} if failed else None,
+    )
 
 
 # --- transitions ----------------------------------------------------------------------------------------------------

@@ -64,7 +64,8 @@ def coverage(
         guest_error: why the guest did not answer, a sentence.
 
     Returns: JSON types only.
-        vm {id, name}, status `ok|replica|clustered`, disks[], guest_volumes[], notes[], complete, uncovered[],
+        vm {id, name}, status `ok|replica|clustered`, disks[], guest_volumes[], unpaired_virtual_hard_disks[] (disks of
+        the guest that are virtual hard disks of the host, it is not known which), notes[], complete, uncovered[],
         accepted[], unused_acceptances[], consistency_forecast {consistency, reason}, summary. Each disk: slot,
         slot_text, unique_id, kind, size_bytes, coverage `host|guest|gap|unverified|identity_mismatch`, reason,
         evidence {host, guest}, volumes[], accept_as[], accepted. `complete` is false as soon as one disk is neither
@@ -86,17 +87,15 @@ def coverage(
     answer = _answer(vm, guest, guest_error, guest_storage)
     guest = guest if answer.asked else None
     guests = [] if guest is None else _guest_disks(guest)
-    rows, notes = _rows(
-        vm,
-        _Scene(
-            answer=answer,
-            guest=guest,
-            guests=guests,
-            spread=_spread_volumes(guests),
-            guest_engine=guest_engine,
-            host_engine=host_engine,
-        ),
+    scene = _Scene(
+        answer=answer,
+        guest=guest,
+        guests=guests,
+        spread=_spread_volumes(guests),
+        guest_engine=guest_engine,
+        host_engine=host_engine,
     )
+    rows, notes = _rows(vm, scene)
     notes = [*answer.notes, *notes]
     unused = _accept(rows, accept_gaps)
     disks = [row.to_dict() for row in rows]
@@ -110,6 +109,7 @@ def coverage(
             for row in rows
             if row.coverage == "guest"
         ],
+        "unpaired_virtual_hard_disks": scene.unpaired,
         "notes": notes,
         "complete": not open_rows,
         "uncovered": [f"{row.label}: {row.reason}" for row in open_rows],
@@ -118,6 +118,20 @@ def coverage(
         "consistency_forecast": _forecast(vm, guest, rows),
         "summary": _summary(name, rows),
     }
+
+
+def offline_refusal(plan: View, *, allow_offline: bool) -> str | None:
+    """Why the host phase must not start: the VM would certainly be saved meanwhile, and the operator did not allow it.
+
+    What is only known afterwards (`unknown`) does not refuse; a VM that was saved then makes the set `degraded`.
+    """
+    forecast = plan.get("consistency_forecast") or {}
+    if allow_offline or forecast.get("consistency") != "saved_state":
+        return None
+    return (
+        f"VM {(plan.get('vm') or {}).get('name')!r} would be saved while the host backs it up ({forecast.get('reason')}); "
+        "set allow_offline when that is acceptable."
+    )
 
 
 def slot_text(slot: View | None) -> str | None:
@@ -248,6 +262,7 @@ class _Scene:
     spread: frozenset[str]  # GUID paths of volumes that lie on several disks
     guest_engine: Capabilities | None
     host_engine: Capabilities | None
+    unpaired: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # virtual hard disks of the guest
 
 
 def _rows(vm: View, scene: _Scene) -> tuple[list[_Row], list[str]]:
@@ -520,6 +535,9 @@ def _guest_only_rows(hosts: Sequence[View], matches: Matches, scene: _Scene, not
             names=tuple(sorted(table_identity(disk))),
         )
         if kind == "virtual_hard_disk" and _take(free, disk.get("size_bytes")):
+            scene.unpaired.append(
+                {key: disk.get(key) for key in ("unique_id", "guid", "signature", "size_bytes", "volumes")}
+            )
             continue
         if kind == "storage_space" and _pools_are_on_vhds(hosts, scene.guest):
             row.coverage, row.reason = (
@@ -662,10 +680,10 @@ def _lies_on(path: str, volume: View) -> bool:
 def _forecast(vm: View, guest: View | None, rows: Iterable[_Row]) -> dict[str, Any]:
     """What can be known before the host phase about the VM staying online (backup-engines 3.2, 9.4, 9.5)."""
     state = str(vm.get("state"))
-    if state == "off":
-        return {"consistency": "off", "reason": "the VM is off"}
+    if state in ("off", "saved"):
+        return {"consistency": "off", "reason": f"the VM is {state}"}
     if state != "running":
-        return {"consistency": "saved_state", "reason": f"the VM is {state}"}
+        return {"consistency": "unknown", "reason": f"the VM is {state}"}
     offline = []
     for disk in _guest_disks(guest) if guest is not None else ():
         if disk.get("is_dynamic"):
@@ -715,6 +733,7 @@ def _untouched(vm: View, status: str, sentence: str, *, complete: bool) -> dict[
         "status": status,
         "disks": [],
         "guest_volumes": [],
+        "unpaired_virtual_hard_disks": [],
         "notes": [],
         "complete": complete,
         "uncovered": [] if complete else [sentence],

@@ -24,10 +24,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from .._hyperv.errors import MethodFailed
 from .._hyperv.guest import file_evidence
 from .._hyperv.scheduled_tasks import DeletingClient, ScheduledTask, ScheduledTasks
 from .._wsman import OutcomeUnknown, ShellResult
 from .._wsman.wire import xml_text
+from .engine import JobStatus, Waiting, wait_for
 from .errors import BackupError
 
 TASK_FOLDER = "\\hyperv.passthrough\\"
@@ -147,7 +149,7 @@ def task_xml(arguments: str, description: str) -> str:
         "<IdleSettings><StopOnIdleEnd>false</StopOnIdleEnd><RestartOnIdle>false</RestartOnIdle></IdleSettings>"
         "<AllowStartOnDemand>true</AllowStartOnDemand><Enabled>true</Enabled><Hidden>false</Hidden>"
         "<RunOnlyIfIdle>false</RunOnlyIfIdle><WakeToRun>false</WakeToRun>"
-        "<ExecutionTimeLimit>PT0S</ExecutionTimeLimit><Priority>7</Priority></Settings>"
+        "<ExecutionTimeLimit>PT0S</ExecutionTimeLimit><Priority>5</Priority></Settings>"
         '<Actions Context="System"><Exec><Command>cmd.exe</Command>'
         f"<Arguments>{xml_text(arguments, 'The arguments of a task')}</Arguments></Exec></Actions></Task>"
     )
@@ -198,10 +200,15 @@ class DetachedJobs:
         self.client = client
         self._tasks = ScheduledTasks(client)
 
-    def look(self, run_id: str, files: Iterable[str] = (), *, limit: int = MAX_FILES_BYTES) -> JobLook:
-        """The task first, then the files: so a missing end means that there will be none."""
+    def look(self, run_id: str, files: Sequence[str] = (), *, limit: int = MAX_FILES_BYTES) -> JobLook:
+        """The task first, then the files: so a missing end means that there will be none.
+
+        While the task is active its end is not looked for, so that waiting needs no shell.
+        """
         check_run_id(run_id)
         task = self._tasks.state(TASK_FOLDER, run_id)
+        if task is not None and task.is_active and not files:
+            return JobLook(run_id=run_id, task=task, is_done=False, files={})
         found = self.read(run_id, [DONE, *files], limit=limit)
         return JobLook(
             run_id=run_id,
@@ -260,7 +267,8 @@ class DetachedJobs:
             self._register(run_id, xml)
         try:
             self._tasks.start(TASK_FOLDER, run_id)
-        except OutcomeUnknown:
+        except (OutcomeUnknown, MethodFailed):
+            # Lost, or another caller was faster: what is there tells.
             task = self._tasks.state(TASK_FOLDER, run_id)
             if task is None or not (task.is_active or task.has_run):
                 raise
@@ -269,10 +277,47 @@ class DetachedJobs:
     def _register(self, run_id: str, xml: str) -> None:
         try:
             self._tasks.register(TASK_FOLDER, run_id, xml)
-        except OutcomeUnknown:
+        except (OutcomeUnknown, MethodFailed):
             # Never sent twice: the task is there, or the caller has to call again.
             if self._tasks.state(TASK_FOLDER, run_id) is None:
                 raise
+
+    def run_small(
+        self,
+        run_id: str,
+        steps: Sequence[Step],
+        description: str,
+        *,
+        exit_code: str,
+        files: Sequence[str],
+        waiting: Waiting,
+    ) -> JobLook:
+        """Run a short job that may be repeated (it only reads, or writes the same again) and read its files.
+
+        A run of that id that was interrupted, or failed in an earlier call, is started once more.
+
+        Raises: `BackupError` of kind `helper_timeout` when it does not end in time.
+        """
+        fresh = not self.start(run_id, steps, description)
+
+        def look() -> JobStatus:
+            nonlocal fresh
+            seen = self.look(run_id)
+            if not seen.is_done and not seen.is_interrupted:
+                return JobStatus(state="running")
+            ended = self.look(run_id, [exit_code])
+            if ended.exit_code(exit_code) != 0 and not fresh:
+                fresh = True
+                self.start(run_id, steps, description, again=True)
+                return JobStatus(state="running")
+            return JobStatus(state="succeeded" if ended.is_done else "failed")
+
+        if not wait_for(look, waiting, what=description).is_finished:
+            raise BackupError(
+                "helper_timeout",
+                f"The small job {run_id} ({description}) did not end in time; run again, it is found then.",
+            )
+        return self.look(run_id, [exit_code, *files])
 
     def forget(self, run_id: str) -> bool:
         """Remove the task of a finished run; whether there was one. An active one is left alone."""

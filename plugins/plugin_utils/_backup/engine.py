@@ -62,7 +62,7 @@ class BackupRequest:
         target: where to, as the operator wrote it (`E:`, `\\\\?\\Volume{guid}\\` or `\\\\server\\share[\\folder]`).
         label: the VM's or computer's name, for the folder on a share and for messages.
         volumes: volume GUID paths (guest phase).
-        vm_id, vm_name: of the VM (host phase).
+        vm_id, vm_name, vm_state: of the VM (host phase), the state right before the backup.
         left_out_disks: how many disks of the VM the host's backup leaves out; only makes messages more helpful.
     """
 
@@ -73,6 +73,7 @@ class BackupRequest:
     volume_letters: Mapping[str, str] = dataclasses.field(default_factory=dict)
     vm_id: str | None = None
     vm_name: str | None = None
+    vm_state: str | None = None
     vss_backup_type: VssBackupType = "copy"
     left_out_disks: int = 0
 
@@ -111,6 +112,7 @@ class BackupResult:
     Attributes:
         state: `succeeded`, `warning` (a version exists, but the engine says that it is not whole) or `failed`.
         snapshot_time: of the version, on the machine's own clock, UTC.
+        consistency: of the VM: `online`; `saved_state` when the backup had to save it; `off` when it did not run anyway.
         listed: the version and its items were read back from the target in the context that a restore uses.
         evidence: JSON types only; what proves `version` (event record ids, texts found, exit code).
     """

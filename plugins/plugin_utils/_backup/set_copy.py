@@ -16,7 +16,7 @@ import re
 
 from .backup_set import MAX_RECORD_CHARS, BackupSet, check_set_id, from_json
 from .detached_job import DetachedJobs, Step, argument
-from .engine import JobStatus, Waiting, wait_for
+from .engine import Waiting
 from .errors import BackupError, SetUnreadable
 from .set_store import RECORD, REGISTRY_BASE, SETS_KEY
 from .target import parse_target
@@ -59,15 +59,14 @@ def copy_set(jobs: DetachedJobs, item: BackupSet, target: str, waiting: Waiting)
 
     Raises: `BackupError` of kind `copy_failed`; the set itself is not touched by that.
     """
-    run_id = copy_run_id(item)
-    jobs.start(run_id, copy_steps(item, target), f"Copy of backup set {item.set_id}")
-
-    def look() -> JobStatus:
-        seen = jobs.look(run_id)
-        return JobStatus(state="succeeded" if seen.is_done else "failed" if seen.is_interrupted else "running")
-
-    wait_for(look, waiting, what=f"copy of set {item.set_id}")
-    seen = jobs.look(run_id, [_RC, _OUT])
+    seen = jobs.run_small(
+        copy_run_id(item),
+        copy_steps(item, target),
+        f"copy of backup set {item.set_id}",
+        exit_code=_RC,
+        files=[_OUT],
+        waiting=waiting,
+    )
     if not seen.is_done or seen.exit_code(_RC) != 0:
         said = last_lines(seen.files.get(_OUT, b""))
         raise BackupError(

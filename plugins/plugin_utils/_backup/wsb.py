@@ -66,7 +66,7 @@ _LOG, _RC = "log.txt", "rc.txt"
 _EVENTS, _EVENTS_RC = "events.xml", "events-rc.txt"
 _AFTER, _AFTER_RC = "after.txt", "after-rc.txt"
 _ITEMS, _ITEMS_RC = "items.txt", "items-rc.txt"
-_ALL_FILES = (_BASELINE_RC, _BEFORE_RC, _RC, _EVENTS_RC, _AFTER_RC, _BASELINE, _BEFORE, _AFTER, _EVENTS, _LOG)
+_ALL_FILES = (_BASELINE_RC, _BEFORE_RC, _RC, _EVENTS_RC, _AFTER_RC, _BASELINE, _BEFORE, _AFTER, _EVENTS)
 
 _VOLUME_PATH = re.compile(r"\\\\\?\\Volume\{[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\}\\")
 _GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -332,6 +332,8 @@ class WindowsServerBackup:
         self._client = client
         self._jobs = DetachedJobs(client)
         self._waiting = helper_waiting
+        self._seen: tuple[str, int] | None = None  # the log that `_percent` was read from
+        self._percent: int | None = None
 
     def capabilities(self, machine: Mapping[str, Any]) -> Capabilities:
         return capabilities(machine)
@@ -371,7 +373,7 @@ class WindowsServerBackup:
                 state="failed", kind="unknown_run", message=f"the machine knows no run {job.run_id}; start it again"
             )
         if look.is_done:
-            binding = judge(self._jobs.look(job.run_id, _ALL_FILES), request)
+            binding = judge(self._whole(job), request)
             states: dict[str, Any] = {"succeeded": "succeeded", "warning": "warning"}
             return JobStatus(
                 state=states.get(binding.state, "failed"), percent=100, kind=binding.kind, message=binding.message
@@ -382,21 +384,35 @@ class WindowsServerBackup:
             return JobStatus(state="pending", message="the scheduled task has not begun")
         return self._progress(job)
 
+    def _whole(self, job: Job) -> JobLook:
+        """A run with all its files; without its log when that has grown too large, it proves nothing by itself."""
+        look = self._jobs.look(job.run_id, _ALL_FILES)
+        if not look.is_done:
+            return look
+        return dataclasses.replace(look, files={**look.files, _LOG: self._log(job, self._jobs.size(job.run_id, _LOG))})
+
+    def _log(self, job: Job, size: int | None) -> bytes:
+        if size is None or size > MAX_LOG_BYTES:
+            return b""
+        return self._jobs.read(job.run_id, [_LOG], limit=2 * MAX_LOG_BYTES).get(_LOG, b"")
+
     def _progress(self, job: Job) -> JobStatus:
+        """The size tells over CIM whether the log has grown; only then it is read in a shell."""
         size = self._jobs.size(job.run_id, _LOG)
         if size is None:
             return JobStatus(state="running", message="preparing")
         if size > MAX_LOG_BYTES:
             return JobStatus(state="running", message=f"the log has {size} bytes, too many to be read while waiting")
-        log = self._jobs.read(job.run_id, [_LOG], limit=2 * MAX_LOG_BYTES).get(_LOG, b"")
-        return JobStatus(state="running", percent=percent(log))
+        if (job.run_id, size) != self._seen:
+            self._seen, self._percent = (job.run_id, size), percent(self._log(job, size))
+        return JobStatus(state="running", percent=self._percent)
 
     def result(self, job: Job, request: BackupRequest) -> BackupResult:
         """The proven outcome of a finished run; lists the items of its version by a second job and waits for that.
 
         Raises: `BackupError` of kind `not_finished` while the run goes on.
         """
-        look = self._jobs.look(job.run_id, _ALL_FILES)
+        look = self._whole(job)
         if not look.is_done:
             if look.is_interrupted or not look.is_known:
                 return self._failed(job, "interrupted", _interrupted(job.run_id), {})
@@ -446,34 +462,28 @@ class WindowsServerBackup:
         )
 
     def _items(self, job: Job, version: str) -> JobLook:
-        return self._helper(job.run_id + ITEMS_SUFFIX, items_steps(version, job.target), [_ITEMS_RC, _ITEMS])
-
-    def _helper(self, run_id: str, steps: Sequence[Step], files: Sequence[str]) -> JobLook:
-        """Run a small job to its end and read its files; an interrupted one is started anew, it changes nothing."""
-        self._jobs.start(run_id, steps, f"Listing for {run_id}")
-        restarted = False
-
-        def look() -> JobStatus:
-            nonlocal restarted
-            seen = self._jobs.look(run_id)
-            if seen.is_interrupted and not restarted:
-                restarted = True
-                self._jobs.start(run_id, steps, f"Listing for {run_id}", again=True)
-                return JobStatus(state="pending")
-            return JobStatus(state="succeeded" if seen.is_done else "failed" if seen.is_interrupted else "running")
-
-        status = wait_for(look, self._waiting, what=run_id)
-        if not status.is_finished:
-            raise BackupError(
-                "listing_timeout", f"The job {run_id}, which only lists a target, did not end in time; run again."
-            )
-        return self._jobs.look(run_id, files)
+        return self._jobs.run_small(
+            job.run_id + ITEMS_SUFFIX,
+            items_steps(version, job.target),
+            f"listing of version {version}",
+            exit_code=_ITEMS_RC,
+            files=[_ITEMS],
+            waiting=self._waiting,
+        )
 
     def versions(self, run_id: str, target: str) -> tuple[str, ...]:
         """Version ids on a target, as SYSTEM sees it, oldest first. `run_id` names the listing; a known one is reused."""
         text = parse_target(target).text
         step = Step(command=f"wbadmin get versions -backupTarget:{argument(text)}", output=_AFTER, exit_code=_AFTER_RC)
-        return version_ids(self._helper(run_id + LIST_SUFFIX, [step], [_AFTER]).files.get(_AFTER, b""))
+        look = self._jobs.run_small(
+            run_id + LIST_SUFFIX,
+            [step],
+            f"listing of {text}",
+            exit_code=_AFTER_RC,
+            files=[_AFTER],
+            waiting=self._waiting,
+        )
+        return version_ids(look.files.get(_AFTER, b""))
 
     def run(
         self, run_id: str, request: BackupRequest, waiting: Waiting, *, obsolete: Sequence[str] = ()
@@ -540,8 +550,13 @@ class WindowsServerBackup:
                 "not_ours",
                 f"The run {job.run_id} was not stopped: what Windows Server Backup works on now cannot be told to be it.",
             )
-        self._helper(
-            job.run_id + STOP_SUFFIX, [Step(command="wbadmin stop job -quiet", output=_LOG, exit_code=_RC)], [_RC]
+        self._jobs.run_small(
+            job.run_id + STOP_SUFFIX,
+            [Step(command="wbadmin stop job -quiet", output=_LOG, exit_code=_RC)],
+            f"stop of {job.run_id}",
+            exit_code=_RC,
+            files=[],
+            waiting=self._waiting,
         )
 
 
@@ -572,6 +587,8 @@ def _evidence(look: JobLook, binding: Binding) -> dict[str, Any]:
 def _consistency(look: JobLook, items: JobLook, request: BackupRequest) -> Consistency:
     if request.phase != "host" or not request.vm_name:
         return "unknown"
+    if request.vm_state in ("off", "saved"):
+        return "off"  # its caption says "offline" too, but the backup took nothing away
     # The log and the items name the VM by its caption; the events' ComponentInfo may as well.
     for data in (look.files.get(_LOG, b""), look.files.get(_EVENTS, b""), items.files.get(_ITEMS, b"")):
         found = consistency_of(data, request.vm_name)

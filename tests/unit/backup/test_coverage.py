@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup import wsb
-from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.coverage import coverage
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.coverage import coverage, offline_refusal
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.errors import BackupError
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.disk_identity import vhd_unique_ids
 
@@ -741,6 +741,8 @@ def test_identical_virtual_hard_disks_need_no_pairing():
     disks = [boot_vhd(), boot_vhd(volumes=[volume("G", 5)], is_boot=False)]
     result = plan(vm(vhd(0), vhd(1), vhd(2)), {**guest(), "disks": disks})
     assert [disk["coverage"] for disk in result["disks"]] == ["host", "host", "host"]
+    unpaired = [v["letter"] for disk in result["unpaired_virtual_hard_disks"] for v in disk["volumes"]]
+    assert unpaired == ["C", None, None, "G"]
     assert result["complete"] is True
 
 
@@ -754,7 +756,8 @@ def test_a_virtual_hard_disk_of_unknown_size_stands_for_any():
     [
         (vm(), guest(), "online"),
         (vm(state="off"), None, "off"),
-        (vm(state="saved"), None, "saved_state"),
+        (vm(state="saved"), None, "off"),
+        (vm(state="paused"), None, "unknown"),
         (vm(vhd(), pass_through()), guest(guest_disk()), "unknown"),
         (vm(), None, "unknown"),
         (vm(), guest(guest_disk("iscsi", is_dynamic=True)), "saved_state"),
@@ -763,6 +766,13 @@ def test_a_virtual_hard_disk_of_unknown_size_stands_for_any():
 )
 def test_what_is_known_beforehand_of_the_vm_staying_online(machine, view, expected):
     assert plan(machine, view)["consistency_forecast"]["consistency"] == expected
+
+
+def test_only_a_certain_interruption_of_the_vm_is_refused_beforehand():
+    sure = plan(vm(), guest(guest_disk("iscsi", is_dynamic=True)))
+    assert "dynamic disk" in offline_refusal(sure, allow_offline=False)
+    assert offline_refusal(sure, allow_offline=True) is None
+    assert offline_refusal(plan(vm(vhd(), pass_through()), guest(guest_disk())), allow_offline=False) is None
 
 
 def test_an_unknown_guest_storage_is_refused():

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup import ENGINES, wsb
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup import backup_set as sets
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.backup_set import BackupSet
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.detached_job import (
     JOBS_FOLDER,
@@ -458,6 +459,24 @@ def test_a_run_ends_with_the_version_that_it_made_and_its_proof(machine):
     assert f"-version:{VERSION} -backupTarget:E:" in machine.tasks[RUN + ".items"]["xml"]
 
 
+def test_a_run_becomes_a_record_of_its_set(machine):
+    item = BackupSet(
+        set_id="nightly", vm={"id": VM_ID}, opened=NOW, updated=NOW, max_skew_s=1.0, guest_phase_needed=False
+    )
+    todo = sets.what_is_left(item).phases[0]
+    begun = sets.begun_attempt(todo, engine="wsb", machine="HV01", target="E:", started=NOW)
+    item = sets.record_phase(item, "host", begun, NOW)
+    assert sets.what_is_left(item).phases[0].action == "attach"
+    result = machine.engine().run(todo.run_id, host_request(), machine.waiting())
+    ended = sets.ended_attempt(begun, result, ended=NOW, clock_offset_s=2.5)
+    closed = sets.close(sets.record_phase(item, "host", ended, NOW), NOW)
+    assert (closed.state, closed.host[0].version) == ("good", VERSION)
+    assert sets.from_json(closed.to_json()) == closed
+    machine.plan("nightly.host.2", {**good_files(), "after.txt": ""})
+    failed = machine.engine().run("nightly.host.2", host_request(), machine.waiting())
+    assert sets.ended_attempt(begun, failed, ended=NOW, clock_offset_s=0.0).error["kind"] == "version_not_listed"
+
+
 def test_running_again_attaches_and_starts_nothing(machine):
     first = machine.engine().run(RUN, host_request(), machine.waiting())
     starts = list(machine.starts)
@@ -579,8 +598,8 @@ def test_a_refused_vm_with_left_out_disks_points_to_another_engine(machine):
     result = machine.engine().run(RUN, host_request(), machine.waiting())
     assert result.kind == "snapshot_failed"
     assert "export" in result.message and "nothing of what was asked for" in result.message
-    plain = wsb.judge(DetachedJobs(machine).look(RUN, wsb._ALL_FILES), host_request(left_out_disks=0))
-    assert "export" not in plain.message
+    plain = machine.engine().run(RUN, host_request(left_out_disks=0), machine.waiting())
+    assert (plain.kind, "export" in plain.message) == ("snapshot_failed", False)
 
 
 @pytest.mark.parametrize(
@@ -613,9 +632,45 @@ def test_a_vm_that_was_saved_meanwhile_is_told(machine):
     assert "saved" in result.warnings[0]
 
 
-def test_an_interrupted_listing_is_made_again(machine):
+@pytest.mark.parametrize("state", ["off", "saved"])
+def test_a_vm_that_did_not_run_anyway_lost_nothing_by_its_backup(machine, state):
+    machine.plan(RUN, good_files("db01 (Offline)"))
+    result = machine.engine().run(RUN, host_request(vm_state=state), machine.waiting())
+    assert (result.consistency, result.warnings) == ("off", ())
+
+
+def test_a_log_that_has_grown_too_large_is_not_needed_for_the_proof(machine):
+    machine.plan(RUN, {**good_files(), "log.txt": "copied (5%).\r\n" * 100_000})
+    result = machine.engine().run(RUN, host_request(), machine.waiting())
+    assert (result.state, result.consistency) == ("succeeded", "unknown")
+
+
+def test_waiting_for_a_quiet_job_needs_no_shell(machine):
+    machine.plan(RUN, *[None] * 20, good_files())
+    engine = machine.engine()
+    job = engine.start(RUN, host_request())
+    machine.lines.clear()
+    machine.files[RUN] = {"log.txt": "copied (42%)."}
+    for _poll in range(10):
+        assert engine.status(job, host_request()).percent == 42
+    assert len(machine.lines) == 1
+
+
+def test_an_interrupted_listing_is_made_again_by_the_next_call(machine):
     machine.plan(RUN + ".items", {"items.txt": "half"}, item_files())
+    assert machine.engine().run(RUN, host_request(), machine.waiting()).kind == "items_not_listed"
     assert machine.engine().run(RUN, host_request(), machine.waiting()).state == "succeeded"
+    assert machine.starts.count(RUN) == 1
+
+
+def test_a_listing_that_never_ends_is_left_and_found_again(machine):
+    machine.plan(RUN + ".items", *[None] * 200)
+    with pytest.raises(BackupError) as caught:
+        machine.engine().run(RUN, host_request(), machine.waiting())
+    assert caught.value.kind == "helper_timeout"
+    machine.plan(RUN + ".items", item_files())
+    assert machine.engine().run(RUN, host_request(), machine.waiting()).state == "succeeded"
+    assert machine.starts == [RUN, RUN + ".items"]
 
 
 def test_versions_on_a_target_are_listed_as_system(machine):
@@ -674,9 +729,12 @@ def test_the_copy_of_a_set_is_written_by_a_job_and_a_failure_is_said(machine):
     machine.plan("nightly.copy.3", {"copy-rc.txt": "0", "done.txt": "done"})
     assert copy_set(DetachedJobs(machine), item, "E:", machine.waiting()) == "E:\\hyperv.passthrough\\Nightly.reg"
     machine.plan("nightly.copy.4", {"copy-rc.txt": "1", "copy.txt": "ERROR: denied", "done.txt": "done"})
+    item = dataclasses.replace(item, revision=4)
     with pytest.raises(BackupError, match="denied") as caught:
-        copy_set(DetachedJobs(machine), dataclasses.replace(item, revision=4), "E:", machine.waiting())
+        copy_set(DetachedJobs(machine), item, "E:", machine.waiting())
     assert caught.value.kind == "copy_failed"
+    machine.plan("nightly.copy.4", {"copy-rc.txt": "0", "done.txt": "done"})
+    assert copy_set(DetachedJobs(machine), item, "E:", machine.waiting()), "a later call tries again"
 
 
 def test_files_of_a_run_are_told_apart_even_when_one_has_no_end_of_line(machine):
