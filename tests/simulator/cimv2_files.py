@@ -48,10 +48,12 @@ def _matches(machine: Machine, known: Known) -> Iterator[tuple[Volume, FileStat]
             continue
 
 
-def _row(machine: Machine, volume: Volume, entry: FileStat, class_name: str) -> Row:
+def _row(  # noqa: PLR0917
+    machine: Machine, volume: Volume, entry: FileStat, class_name: str, held: Mapping[tuple[str, str], str]
+) -> Row:
     stem, dot, extension = entry.name.rpartition(".")
     folder = "\\" + entry.path.rpartition("\\")[0]
-    in_use = machine.file_in_use(volume, entry.path)
+    in_use = bool(held) and volume.key_of(entry.path) in held
     row: Row = {
         "AccessMask": 2032127,
         "Archive": not entry.is_directory,
@@ -88,16 +90,17 @@ def _row(machine: Machine, volume: Volume, entry: FileStat, class_name: str) -> 
 
 @view(NS, "CIM_DataFile")
 def data_files(machine: Machine, known: Known) -> Iterable[Row]:
+    held = machine.locked_files()
     for volume, entry in _matches(machine, known):
         if not entry.is_directory:
-            yield _row(machine, volume, entry, "CIM_LogicalFile")
+            yield _row(machine, volume, entry, "CIM_LogicalFile", held)
 
 
 @view(NS, "Win32_Directory")
 def directories(machine: Machine, known: Known) -> Iterable[Row]:
     for volume, entry in _matches(machine, known):
         if entry.is_directory:
-            yield _row(machine, volume, entry, "CIM_LogicalFile")
+            yield _row(machine, volume, entry, "CIM_LogicalFile", {})
 
 
 _CODES = {2: 9, 3: 9, 5: 2, 19: 2, 32: 15, 80: 10, 112: 8, 123: 9, 145: 14, 183: 10}

@@ -513,11 +513,15 @@ class _Builder:
         host.vhd_root = reader.text("vhd_root", "C:\\Users\\Public\\Documents\\Hyper-V\\Virtual Hard Disks")
         host.configuration_root = reader.text("configuration_root", "C:\\ProgramData\\Microsoft\\Windows\\Hyper-V")
         share_readers = reader.readers("shares")
+        image_readers = reader.readers("images")
         reader.finish()
         host.boot()
         for folder in (host.vhd_root, host.configuration_root):
             volume, relative = host.resolve(folder)
             volume.files.mkdir(relative, parents=True)
+        for one in image_readers:
+            self._image(host, one, "", {})
+            one.finish()
         for one in share_readers:
             volume, folder = host.resolve(one.text("path"))
             if not volume.files.exists(folder):
@@ -613,6 +617,8 @@ class _Builder:
                 disk.online, disk.read_only, disk.offline_reason = True, bool(wanted["read_only"]), 0
             elif wanted["read_only"] is not None:
                 disk.read_only = bool(wanted["read_only"])
+            if disk.online and not wanted["online"] and host.attached_to_vm(disk) is not None:
+                disk.online, disk.offline_reason = False, 1  # an operator took it offline to attach it
         host.remember_disks()
 
     def _known_lun(self, identifier: str, where: str) -> Lun:
@@ -759,7 +765,7 @@ class _Builder:
             )
             contents[slot] = (lun.content, lun.sector)
         elif reader.has("vhd"):
-            controller.drives[location] = Drive("disk", location, self._image(vm, reader, slot, contents))
+            controller.drives[location] = Drive("disk", location, self._image(vm.host, reader, slot, contents))
         elif reader.has("dvd"):
             path = reader.optional("dvd")
             if path:
@@ -779,8 +785,8 @@ class _Builder:
             volume.files.mkdir(relative.rpartition("\\")[0], parents=True)
             volume.files.write(relative, bytes(32768) + b"\x01CD001\x01" + bytes(2041))
 
-    def _image(self, vm: Vm, reader: Reader, slot: str, contents: dict[str, tuple[Content, int]]) -> Medium:
-        host, path = vm.host, reader.text("vhd")
+    def _image(self, host: Machine, reader: Reader, slot: str, contents: dict[str, tuple[Content, int]]) -> Medium:
+        path = reader.text("vhd")
         shared = reader.flag("shared")
         image_format = FORMAT_BY_SUFFIX.get(suffix_of(path))
         if image_format is None:
