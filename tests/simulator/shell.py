@@ -211,7 +211,7 @@ class Shells:
             )
         except ProgramNotFound:
             raise CimFault.wsman(2, "w:InternalError", "The system cannot find the file specified.") from None
-        process.console_input = options.get("winrs_consolemode_stdin", "true").lower() == "true"
+        process.stdin.console = options.get("winrs_consolemode_stdin", "true").lower() == "true"
         command_id = (command_id or self._endpoint.new_id()).upper()
         shell.commands[command_id] = _Command(process=process)
         content = f"<rsp:CommandResponse><rsp:CommandId>{command_id}</rsp:CommandId></rsp:CommandResponse>"

@@ -27,7 +27,7 @@ def main(machine: Any, process: Process) -> Program:
     words = split_command_line(process.command_line)[1:]
     script = _script(words)
     # A console (WINRS_CONSOLEMODE_STDIN) never ends, and a script that is given does not wait for it.
-    yield Until(lambda: process.stdin.closed or bool(getattr(process, "console_input", False)))
+    yield Until(lambda: process.stdin.closed or bool(getattr(process.stdin, "console", False)))
     script += "\n" + decode_text(process.stdin.read_all(), 65001)
     for pattern, output, code in getattr(machine, "powershell_results", []):
         if re.search(pattern, script):
