@@ -69,6 +69,17 @@ assumed(
     values=("event-19", "nothing"),
 )
 assumed(
+    "wsb-target-holds-source",
+    "A local target that holds files of the backup or a VHD of its VMs is refused",
+    source="backup-engines 1.3 says so of volumes that are backed up as a whole; files and VMs are a guess",
+    values=("refused", "allowed"),
+)
+assumed(
+    "wsb-several-computers",
+    "Without -machine a target is asked for this computer's backups, or for those of the only computer there",
+    source="backup-engines 1.3 says when -machine is to be used, not what happens without it",
+)
+assumed(
     "wsb-same-minute",
     "Two backups within one minute have the same version identifier, and recovery takes the newer one",
     source="backup-engines 1.5 (resolution of one minute is inferred)",
@@ -95,6 +106,15 @@ WSB_E_FAILED = 0x807800C5
 WSB_E_SHARE_ACCESS = 0x8078015B
 WSB_E_NOTHING = 0x80780049
 WSB_E_VSS = 0x80780077
+
+_MESSAGES = {
+    1: ("The backup operation has started.", "Der Sicherungsvorgang wurde gestartet."),
+    4: ("The backup operation has finished successfully.", "Der Sicherungsvorgang wurde erfolgreich abgeschlossen."),
+    5: ("The backup operation has failed.", "Der Sicherungsvorgang ist fehlgeschlagen."),
+    7: ("The backup operation has completed with errors.", "Der Sicherungsvorgang wurde mit Fehlern abgeschlossen."),
+    8: ("The backup operation was cancelled.", "Der Sicherungsvorgang wurde abgebrochen."),
+    14: ("The backup operation has completed.", "Der Sicherungsvorgang wurde beendet."),
+}
 
 BACKUP, RECOVERY = "backup", "recovery"
 RUNNING, SUCCEEDED, WARNED, FAILED, CANCELLED = "running", "succeeded", "warning", "failed", "cancelled"
@@ -252,7 +272,19 @@ class WindowsBackup:
 
     @property
     def busy(self) -> bool:
+        self._notice_service()
         return self.stuck or (self.job is not None and self.job.running)
+
+    def _notice_service(self) -> None:
+        """Somebody stopped the service (Win32_Service.StopService): its job is lost, a stuck engine is free."""
+        working = self.stuck or (self.job is not None and self.job.running)
+        if working and self.machine.service_states.get("wbengine") == "Stopped":
+            self.engine_stopped()
+
+    def get_stuck(self) -> None:
+        """From now on every request is answered with busy, until the service is stopped."""
+        self.stuck = True
+        self.machine.service_states["wbengine"] = "Running"
 
     def components(self) -> list[Component]:
         return components(self.machine)
@@ -319,9 +351,19 @@ class WindowsBackup:
         return found
 
     def versions_at(self, target: Target, computer: str = "") -> list[Version]:
+        """Versions of one computer: the named one, else this one, else the only one that is there."""
         place = target.place
-        names = [computer] if computer else place.computers()
-        return [version for name in names for version in place.versions(name.upper() if computer else name)]
+        found = place.computers()
+        own = str(self.machine.netbios_name)
+        if computer:
+            names = [name for name in found if name.lower() == computer.lower()]
+        elif own in found:
+            names = [own]
+        elif len(found) > 1:
+            raise BackupRefused("several_computers", target=target.label)
+        else:
+            names = found
+        return [version for name in names for version in place.versions(name)]
 
     # -- planning a backup -----------------------------------------------------------------------------
 
@@ -339,6 +381,7 @@ class WindowsBackup:
                     volumes.append(volume)
         for volume in volumes:
             self._check_source(volume, target)
+        self._check_target(target, files, chosen)
         if not (volumes or files or chosen or request.system_state):
             raise BackupRefused("nothing_to_back_up")
         return Plan(
@@ -377,6 +420,15 @@ class WindowsBackup:
             raise BackupRefused("volume_locked", item=where)
         if volume.file_system not in {"NTFS", "ReFS"}:
             raise BackupRefused("volume_not_ntfs", item=where)
+
+    def _check_target(self, target: Target, files: list[str], chosen: list[Component]) -> None:
+        """A volume that holds files of the backup, or of its VMs, cannot store it."""
+        if target.kind != "volume" or self.machine.world.assume("wsb-target-holds-source") == "allowed":
+            return
+        volumes = [Files(self.machine, ENGINE_TOKEN, "C:\\").locate(path)[0] for path in files]
+        volumes += [file.volume for component in chosen for file in _files_or_none(component)]
+        if any(volume.guid == target.volume.guid for volume in volumes):
+            raise BackupRefused("target_is_source", target=target.label)
 
     def _chosen_components(self, wanted: tuple[str, ...]) -> list[Component]:
         known = self.components()
@@ -454,11 +506,9 @@ class WindowsBackup:
 
     def look(self) -> None:
         """One poll: the running job makes one of its steps, simulated time passes."""
+        self._notice_service()
         job = self.job
         if job is None or not job.running or self.stuck:
-            return
-        if str(self.machine.service_states.get("wbengine", "Running")) == "Stopped":
-            self.engine_stopped()
             return
         self.machine.world.clock.advance(job.seconds / job.steps)
         job.step += 1
@@ -714,8 +764,17 @@ class WindowsBackup:
         return str(hresult)
 
     def event(self, event_id: int, level: int, data: dict[str, str], *, opcode: int = 0) -> None:
+        """One event of the channel; its message is in the machine's language and worth nothing to a program."""
+        german = str(self.machine.os.locale).lower().startswith("de")
+        english_text, german_text = _MESSAGES.get(event_id, ("", ""))
         self.machine.event_log.write(
-            BACKUP_CHANNEL, provider=BACKUP_PROVIDER, event_id=event_id, level=level, data=data, opcode=opcode
+            BACKUP_CHANNEL,
+            provider=BACKUP_PROVIDER,
+            event_id=event_id,
+            level=level,
+            data=data,
+            opcode=opcode,
+            message=german_text if german else english_text,
         )
 
     def _report_backup(self, job: Job, plan: Plan) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from . import event_log_provider, process_provider, registry_provider, task_scheduler_provider
+from . import event_log_provider, process_provider, registry_provider, shadow_copies, task_scheduler_provider
 from .event_log import CHANNELS, HYPERV_CHANNELS, EventLog
 from .faults import effect
 from .processes import ProcessTable
@@ -82,7 +82,15 @@ def fail_backup(machine: Any, parameters: Mapping[str, Any]) -> None:
 @effect("stuck_backup")
 def stuck_backup(machine: Any, parameters: Mapping[str, Any]) -> None:
     """wbengine says that another operation is in progress until its service is restarted."""
-    machine.backup.stuck = bool(parameters.get("stuck", True))
+    machine.backup.get_stuck()
 
 
-__all__ = ["MachineClock", "attach", "event_log_provider", "process_provider", "rebooted", "task_scheduler_provider"]
+__all__ = [
+    "MachineClock",
+    "attach",
+    "event_log_provider",
+    "process_provider",
+    "rebooted",
+    "shadow_copies",
+    "task_scheduler_provider",
+]

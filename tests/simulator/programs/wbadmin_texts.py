@@ -12,7 +12,7 @@ from __future__ import annotations
 from ..assumed import assumed
 
 UNSEEN = (
-    "bad_target target_not_ntfs share_failed no_target no_volume no_file client_files target_is_source volume_locked"
+    "several_computers bad_target target_not_ntfs share_failed no_target no_volume no_file client_files target_is_source volume_locked"
     " volume_not_ntfs nothing_to_back_up no_component not_installed no_rights no_version media_missing one_volume"
     " item_missing critical_volume volume_too_small volume_read_only one_folder alternate_needs_target no_application"
     " progress_backup_vm item_failed no_job stopped cancelled policy_none no_versions warn_recover_vm"
@@ -112,6 +112,7 @@ ENGLISH: dict[str, str] = {
     "no_component": "ERROR - The virtual machine or component {item} was not found.",
     "no_version": "ERROR - The backup version {version} was not found.",
     "media_missing": "ERROR - The backup storage location {target} does not hold this version any more.",
+    "several_computers": "ERROR - {target} holds backups of several computers. Use -machine to name one.",
     "one_volume": "ERROR - Exactly one volume can be recovered at a time.",
     "item_missing": "ERROR - {item} is not in the backup {version}.",
     "critical_volume": "ERROR - {item} is a critical volume and cannot be recovered while Windows runs from it.",

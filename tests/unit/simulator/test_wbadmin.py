@@ -10,6 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from simulator.content import digest
+from simulator.event_log import EventRecord
+from simulator.processes import SYSTEM
+from simulator.service import CimService
+from simulator.virtual_machine import OFF, PAUSED, RUNNING, SAVED, FibreChannelPort, Vm
+from simulator.vss_writer import component_of, components
+from simulator.windows_backup import Failure
+from simulator.world import Machine, World
 from unit.simulator.windows_machines import (
     ADMINISTRATOR,
     NOBODY,
@@ -21,14 +30,6 @@ from unit.simulator.windows_machines import (
     run,
     write_file,
 )
-
-from simulator.content import digest
-from simulator.event_log import EventRecord
-from simulator.processes import SYSTEM
-from simulator.virtual_machine import OFF, PAUSED, RUNNING, SAVED, Vm
-from simulator.vss_writer import component_of, components
-from simulator.windows_backup import Failure
-from simulator.world import Machine, World
 
 LOG = "Microsoft-Windows-Backup"
 HEAD = "wbadmin 1.0 - Backup command-line tool\n(C) Copyright 2013 Microsoft Corporation. All rights reserved.\n\n"
@@ -170,6 +171,8 @@ def test_a_syntax_error_names_the_token(host: Machine, line: str, token: str) ->
         ("-backupTarget:Q: -include:C:", "Q: is not valid"),
         ("-backupTarget:E: -include:Q:", "Q: was not found"),
         ("-backupTarget:E: -include:E:", "one of the volumes"),
+        ("-backupTarget:D: -hyperv:web01", "one of the volumes"),
+        ("-backupTarget:C: -include:C:\\Windows", "one of the volumes"),
         ("-backupTarget:E:", "Nothing was specified"),
         ("-include:C:", "not specified"),
         ("-backupTarget:E: -hyperv:nobody", "nobody was not found"),
@@ -251,9 +254,9 @@ def test_one_job_at_a_time_and_the_job_outlives_its_program(host: Machine) -> No
 
 
 def test_a_stuck_engine_is_busy_until_its_service_stops(host: Machine) -> None:
-    host.backup.stuck = True
+    host.backup.get_stuck()
     assert "Another backup or recovery operation" in backup(host, "-backupTarget:E: -hyperv:web01").out
-    host.backup.engine_stopped()
+    host.service_states["wbengine"] = "Stopped"  # what Win32_Service.StopService leaves
     assert backup(host, "-backupTarget:E: -hyperv:web01").code == 0
 
 
@@ -447,6 +450,8 @@ def test_a_share_keeps_the_backups_of_other_computers(host: Machine, guest: Mach
     backup(guest, "-backupTarget:\\\\filer\\backups\\run1 -include:S:")
     listing = run(host, "dir /b \\\\filer\\backups\\run1\\WindowsImageBackup").out
     assert listing == "HV01\nSQL01\n"
+    other = run(host.world.machine("hv02"), "wbadmin get versions -backupTarget:E:")
+    assert other.code != 0
     both = run(host, "wbadmin get versions -backupTarget:\\\\filer\\backups\\run1 -machine:SQL01").out
     assert "Can recover: Volume(s)" in both
 
@@ -636,3 +641,66 @@ def test_all_or_nothing_for_several_vms(host: Machine) -> None:
 def test_the_writer_exists_on_hyper_v_hosts_only(world: World, host: Machine, guest: Machine) -> None:
     assert [component.name for component in components(host)] == ["Host Component", "app01", "sql01", "web01"]
     assert components(guest) == []
+
+
+def test_every_version_on_a_local_target_is_a_shadow_copy(host: Machine) -> None:
+    backup(host, "-backupTarget:E: -hyperv:web01")
+    service = CimService(host)
+    found = service.query("root/cimv2", "SELECT * FROM Win32_ShadowCopy").instances
+    volume = host.volume_by_letter("E")
+    assert volume is not None
+    assert [(row.get("ID"), row.get("VolumeName")) for row in found] == [
+        (host.backup.catalog[0].snapshot_id.upper(), volume.path)
+    ]
+
+
+# -- the writer's rules --------------------------------------------------------------------------------
+
+
+def test_a_vm_without_the_backup_integration_service_is_saved_or_taken_as_it_is(host: Machine) -> None:
+    vm = vm_named(host, "web01")
+    assert component_of(vm).caption == "web01 (Online)"
+    vm.settings.integration["Vss"] = False
+    assert component_of(vm).caption == "web01 (Offline)"
+    host.world.switches.choose("vss-without-integration", "online")
+    assert component_of(vm).caption == "web01 (Online)"
+    vm.set_state(OFF)
+    assert component_of(vm).method == "still"
+
+
+def test_what_the_guest_reaches_by_itself_is_left_out(world: World, host: Machine) -> None:
+    vm = vm_named(host, "web01")
+    vm.fibre_channel.append(FibreChannelPort("G", "san", ("a", "b"), ("c", "d"), ["spare"]))
+    assert vm.guest is not None
+    vm.guest.iscsi_sessions.append(world.luns["data1"])
+    left_out = component_of(vm).left_out
+    assert left_out == ("virtual Fibre Channel LUN spare", "iSCSI LUN data1 of the guest's own initiator")
+
+
+@pytest.mark.parametrize(("choice", "code"), [("left-out", 0), ("refused", -3)])
+def test_a_shared_virtual_disk_is_left_out_or_refused(world: World, host: Machine, choice: str, code: int) -> None:
+    host.world.switches.choose("vss-shared-vhdx", choice)
+    vm = vm_named(host, "app01")
+    path = vm.vhd_paths()[0]
+    medium = next(d.medium for _c, d in vm.drives() if d.medium is not None)
+    medium.shared = True
+    volume, below = host.resolve(path)
+    volume.files.open(below).write_at(8 << 20, b"in the shared disk only " * 20)
+    assert backup(host, "-backupTarget:\\\\filer\\backups -hyperv:app01").signed == code
+    assert b"in the shared disk only " not in all_bytes_below(world.directory / "shares" / "filer" / "backups")
+
+
+@pytest.mark.parametrize(("choice", "code"), [("refused", -3), ("left-out", 0)])
+def test_a_virtual_disk_on_an_smb_share_is_no_part_of_a_volume_snapshot(host: Machine, choice: str, code: int) -> None:
+    host.world.switches.choose("vss-smb-vhd", choice)
+    vm = vm_named(host, "web01")
+    vm.set_state(OFF)
+    medium = next(d.medium for _c, d in vm.drives() if d.medium is not None)
+    medium.path = "\\\\filer\\backups\\os.vhdx"
+    assert backup(host, "-backupTarget:E: -hyperv:web01").signed == code
+
+
+def test_a_small_volume_needs_the_documented_diff_area_when_asked(guest: Machine) -> None:
+    guest.world.switches.choose("vss-small-volumes", "as-documented")
+    assert backup(guest, "-backupTarget:B: -include:S:").signed == -3
+    assert events(guest)[1].field("HRESULT") == str(0x8004231F)
