@@ -596,10 +596,11 @@ class CimService:
             raise schema_error(f"the body needs the element {method_entry.name}_INPUT")
         out: dict[str, Value] = {}
         inputs = method_entry.inputs
+        family = {ancestor.lower() for ancestor in (entry.name, *entry.derivation)}
         for element in body:
             space, name = split(element.tag)
             where = parse_class_uri(space)
-            if where is None or where[1].lower() not in {c.lower() for c in (entry.name, *entry.derivation)}:
+            if where is None or where[0] not in ("", entry.namespace) or where[1].lower() not in family:
                 raise schema_error(f"the parameter {name} is not in the namespace of the class")
             parameter = inputs.get(name)
             if parameter is None:

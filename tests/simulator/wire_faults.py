@@ -19,16 +19,19 @@ from .cim import (
     WBEM_E_INVALID_CLASS,
     WBEM_E_INVALID_METHOD,
     WBEM_E_INVALID_NAMESPACE,
+    WBEM_E_INVALID_PARAMETER,
     WBEM_E_INVALID_QUERY,
     WBEM_E_NOT_FOUND,
+    WBEM_E_NOT_SUPPORTED,
     CimFault,
 )
 from .wire import CIM, FAULT_DETAIL, WMI_ERROR, WMI_PREFIX, XSI, B, F, envelope, xml_text
 
 assumed(
     "wmi-fault-shape",
-    "A WMI error without a WS-Man code of its own is f:WSManFault with the HRESULT as code, w:InternalError.",
-    source="wsman 6: WBEM numbers stand inside MSFT_WmiError or ProviderFault; the outer shape is not recorded",
+    "Faults carry f:WSManFault (a WMI error without a WS-Man code of its own has its HRESULT as code); the other value "
+    "gives every fault the MSFT_WmiError shape with the same number and subcode.",
+    source="wire-shapes 1: detail is one of the two, parse both; windows-storage 1.3 B' has numbers seen as MSFT_WmiError",
     values=("wsmanfault", "wmierror"),
 )
 assumed(
@@ -90,6 +93,16 @@ REASONS = {
     2150859173: "This user has the maximum number of concurrent shells.",
     2150859174: "This user has the maximum number of concurrent operations.",
 }
+CIM_STATUS = {
+    WBEM_E_ACCESS_DENIED: 2,
+    WBEM_E_INVALID_NAMESPACE: 3,
+    WBEM_E_INVALID_PARAMETER: 4,
+    WBEM_E_INVALID_CLASS: 5,
+    WBEM_E_NOT_FOUND: 6,
+    WBEM_E_NOT_SUPPORTED: 7,
+    WBEM_E_INVALID_QUERY: 15,
+    WBEM_E_INVALID_METHOD: 17,
+}
 RECEIVER = {"w:TimedOut", "w:InternalError", "n:InvalidEnumerationContext", "n:TimedOut"}
 
 
@@ -144,9 +157,12 @@ def fault_envelope(
     """The complete fault message. `namespace` is that of the request, for the extended status element."""
     shape = _shape(fault, in_query, assume)
     reason = fault.message if fault.kind == "mi" else REASONS.get(shape.code, fault.message)
-    if fault.kind == "mi" or (shape.provider and shape.code == fault.code and assume("wmi-fault-shape") == "wmierror"):
+    if fault.kind == "mi":
         detail = _wmi_error(fault, namespace)
         shape = _Shape(role="s:Receiver", subcode=fault.subcode or "w:InternalError", code=fault.code)
+    elif assume("wmi-fault-shape") == "wmierror":
+        status = CIM_STATUS.get(fault.code, 1)
+        detail = _wmi_error(CimFault.mi(status, reason or fault.message, shape.code), namespace="")
     else:
         detail = _wsman_fault(fault, shape, reason or fault.message, host, namespace, lang)
     prefix = shape.subcode.partition(":")[0]
@@ -167,9 +183,7 @@ def fault_envelope(
     return envelope(action, message_id, relates_to, body, "x e n w p", lang, activity)
 
 
-def _wsman_fault(
-    fault: CimFault, shape: _Shape, reason: str, host: str, namespace: str, lang: str
-) -> str:
+def _wsman_fault(fault: CimFault, shape: _Shape, reason: str, host: str, namespace: str, lang: str) -> str:
     text = fault.message or reason
     machine = quoteattr(host)
     head = f"<w:FaultDetail>{shape.detail}</w:FaultDetail>" if shape.detail else ""

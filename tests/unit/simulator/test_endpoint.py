@@ -11,6 +11,10 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from simulator.cim import Instance, Ref
+from simulator.door_memory import endpoint_of, memory_door
+from simulator.endpoint import WinRmSettings
 from unit.simulator.tiny_world import (
     NS,
     PROVIDERS,
@@ -27,10 +31,6 @@ from unit.simulator.tiny_world import (
     query,
     values,
 )
-
-from simulator.cim import Instance, Ref
-from simulator.door_memory import endpoint_of, memory_door
-from simulator.endpoint import WinRmSettings
 
 N, X = NS["n"], NS["x"]
 VM = {"CreationClassName": "Msvm_ComputerSystem", "Name": VM_ID}
@@ -290,6 +290,15 @@ REFUSED: dict[str, tuple[bytes, tuple[str, int]]] = {
         invoke("Msvm_ComputerSystem", "RequestStateChange", "<RequestedState>3</RequestedState>", VM),
         ("w:SchemaValidationError", 2150858817),
     ),
+    "a parameter in another WMI namespace": (
+        invoke(
+            "Msvm_ComputerSystem",
+            "RequestStateChange",
+            f'<q:RequestedState xmlns:q="{WMI}root/cimv2/Msvm_ComputerSystem">3</q:RequestedState>',
+            VM,
+        ),
+        ("w:SchemaValidationError", 2150858817),
+    ),
     "no INPUT element": (
         envelope(f"{WMI}{V2}/Msvm_ComputerSystem/RequestStateChange", f"{WMI}{V2}/Msvm_ComputerSystem", "", VM),
         ("w:SchemaValidationError", 2150858817),
@@ -377,6 +386,16 @@ REFUSED: dict[str, tuple[bytes, tuple[str, int]]] = {
 @pytest.mark.parametrize("what", sorted(REFUSED))
 def test_it_is_refused_with_the_right_fault(client: Client, what: str) -> None:
     request, expected = REFUSED[what]
+    assert client.fault(request) == expected
+
+
+@pytest.mark.parametrize("what", sorted(REFUSED))
+def test_the_other_fault_shape_carries_the_same_numbers(client: Client, machine: TinyMachine, what: str) -> None:
+    machine.world.switches.choose("wmi-fault-shape", "wmierror")
+    request, expected = REFUSED[what]
+    answer = client.send(request)
+    assert answer.find(".//f:WSManFault", NS) is None
+    assert answer.find(".//{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/MSFT_WmiError}MSFT_WmiError") is not None
     assert client.fault(request) == expected
 
 
