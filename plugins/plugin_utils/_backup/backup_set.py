@@ -58,7 +58,7 @@ class Attempt:
         outcome: `running`, `succeeded`, `warning` (a version exists that the engine calls incomplete), `failed`.
         version: the engine's version id, only when proven to be this run's.
         snapshot_time: of the version, on that machine's clock.
-        clock_offset_s: that machine's clock minus the controller's when it was read; makes two machines comparable.
+        clock_offset_s: that machine's clock minus the Hyper-V host's when it was read; makes two machines comparable.
         consistency: of the VM in the host phase: `online`, `saved_state` (the backup had to save it), `off` (it did not
             run anyway), `unknown`.
         listed: the version was read back from the target in the context that a restore uses.
@@ -90,7 +90,7 @@ class Attempt:
 
     @property
     def moment(self) -> float | None:
-        """The snapshot in seconds of the controller's clock, comparable between machines."""
+        """The snapshot in seconds of the Hyper-V host's clock, comparable between machines."""
         return None if self.snapshot_time is None else self.snapshot_time.timestamp() - self.clock_offset_s
 
 

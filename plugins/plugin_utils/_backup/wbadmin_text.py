@@ -7,7 +7,9 @@
 Only what does not depend on a language is read: version ids, percentages, paths, GUIDs, names. Captions and sentences are
 used where no number says it (online or offline, busy), as hints with an `unknown` beside them.
 
-wbadmin writes in the OEM code page of the machine, which nothing tells us; so names are looked for in every code page.
+wbadmin writes in the OEM code page of the machine, which nothing tells us; so names are looked for in every code page, and
+as the question marks that a code page without their characters makes of them. A name is never more than a confirmation:
+which version is ours is proven by the event log, and a job names its VM by GUID.
 Facts: backup-engines 1.5, 1.6, 1.7, 1.8.
 """
 
@@ -154,12 +156,13 @@ def consistency_of(data: bytes, vm_name: str) -> Consistency:
 
 
 def _encodings(text: str) -> list[bytes]:
+    """The bytes that a name can be printed as; in a code page that lacks its characters these are question marks."""
     found = []
     for code_page in _CODE_PAGES:
         try:
             found.append(text.encode(code_page))
         except UnicodeEncodeError:
-            continue
+            found.append(text.encode(code_page, "replace"))
     return [needle for needle in dict.fromkeys(found) if needle]
 
 

@@ -100,6 +100,13 @@ def test_a_name_is_found_whole_in_every_code_page(name, code_page):
         assert not text.lists_name(longer, name)
 
 
+def test_a_name_that_the_code_page_lacks_is_found_as_question_marks():
+    assert text.lists_name(b"VM name: ???\r\n", "数据库")
+    assert text.lists_name("VM name: B?ro ü\r\n".encode("cp850"), "B数ro ü")
+    assert not text.lists_name(b"VM name: ??\r\n", "数据库")
+    assert text.consistency_of(b'"??? (Offline)"', "数据库") == "saved_state"
+
+
 def test_a_letter_is_found_as_a_letter_and_not_inside_something_else():
     assert text.lists_letter(b"Volume 'data', mounted at E:\r\n", "e")
     assert not text.lists_letter(b"Version: 1.E:x Mode:fast", "E")
