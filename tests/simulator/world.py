@@ -61,11 +61,18 @@ GUEST_NAMESPACES = HOST_NAMESPACES - {"root/virtualization/v2"}
 
 @dataclass
 class Account:
-    """A Windows account of one machine: password, and groups such as "Administrators"."""
+    """A Windows account of one machine: password, and groups such as "Administrators".
+
+    ``remote_enable`` names the WMI namespaces that a non-administrator may enter ("*": all); ``filtered`` is a local
+    administrator whose token is filtered over the network (wsman 7); ``disabled`` cannot log on.
+    """
 
     password: str
     groups: frozenset[str] = frozenset({"Administrators"})
     domain: str = ""
+    remote_enable: frozenset[str] = frozenset()
+    filtered: bool = False
+    disabled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +194,7 @@ class Machine:
         self.pools: list[StoragePool] = []
         self.mounted_images: list[MountedImage] = []
         self.service_states: dict[str, str] = {}
+        self.winrm: Any = None
         self.features: dict[str, bool] = {"Windows-Server-Backup": os.product_type != 1}
         self.role_present = kind == "host"
         self.shares: list[Share] = []

@@ -21,6 +21,7 @@ import yaml
 from .checkpoints import take_checkpoint
 from .content import Content, SparseFile, Window, fill_with_noise
 from .disks import BUS_TYPES, SAN_POLICIES, Backing, Disk, Identity, Lun, stable_guid, stable_hex
+from .endpoint import WinRmSettings
 from .file_system import DirectoryFileSystem, FileSystemError, grow_tree
 from .image_file import FORMAT_BY_SUFFIX, create_image, file_size_for, suffix_of
 from .partition_file_system import PartitionFileSystem, _boot_sector
@@ -263,7 +264,14 @@ class _Builder:
         for name, entry in entries.items():
             one = Reader({"password": entry} if isinstance(entry, str) else entry, f"{reader.where}.accounts.{name}")
             groups = frozenset(one.texts("groups", ("Administrators",)))
-            found[str(name)] = Account(one.text("password"), groups, one.text("domain", ""))
+            found[str(name)] = Account(
+                one.text("password"),
+                groups,
+                one.text("domain", ""),
+                frozenset(one.texts("remote_enable")),
+                one.flag("filtered"),
+                one.flag("disabled"),
+            )
             one.finish()
         return found
 
@@ -286,6 +294,10 @@ class _Builder:
                     f"{reader.where}.ports knows http and https with a number each, not {name!r}: {port!r}."
                 )
             machine.ports[name] = port
+        try:
+            machine.winrm = WinRmSettings(**reader.mapping("winrm"))
+        except TypeError as problem:
+            raise WorldError(f"{reader.where}.winrm: {problem}.") from problem
         machine.domain = reader.text("domain", "")
         machine.skew = timedelta(seconds=reader.number("clock_skew", 0))
         machine.san_policy = SAN_POLICIES[

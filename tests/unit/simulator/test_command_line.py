@@ -77,3 +77,23 @@ def test_a_missing_world_is_an_error_in_words() -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "a world file is needed" in err
+
+
+def test_a_world_file_opens_basic_and_limits_accounts(tmp_path: Path) -> None:
+    from simulator.door_memory import caller_of
+    from simulator.world import World
+
+    text = WORLD.read_text(encoding="utf-8").replace(
+        "    os: server2022\n",
+        "    os: server2022\n    winrm: {basic: true, max_shells_per_user: 2}\n    accounts:\n      Administrator: pw\n"
+        "      local: {password: x, filtered: true}\n      view: {password: v, groups: [Remote Management Users], "
+        'remote_enable: ["root/cimv2"]}\n',
+        1,
+    )
+    world = World.from_yaml(text, tmp_path)
+    host = world.machine("hv01")
+    assert (host.winrm.basic, host.winrm.max_shells_per_user) == (True, 2)
+    assert caller_of(host, "administrator").is_administrator
+    assert not caller_of(host, "local").is_administrator
+    assert caller_of(host, "view").remote_enable == {"root/cimv2"}
+    world.close()
