@@ -13,7 +13,7 @@ from ..plugin_utils._backup.recheck import guest_changes
 from ..plugin_utils._backup.target import check_target, parse_target
 from ..plugin_utils._backup.wsb import capabilities
 from ..plugin_utils._guard import Guard, NoGuard
-from ..plugin_utils._hyperv import file_evidence, list_root, observe_guest
+from ..plugin_utils._hyperv import file_evidence, list_root, observe_guest, utc_now
 from ..plugin_utils._hyperv.volumes import mounted_volumes
 from ..plugin_utils._job import OPTIONS, BackupJob
 from ..plugin_utils._task import HypervAction, Outcome, Run, TaskError
@@ -84,14 +84,11 @@ class ActionModule(HypervAction):
         shown = {volume["path"]: volume for disk in view["disks"] for volume in disk["volumes"]}
         evidence = [{**shown[volume.path], "root_listing": _root_listing(run, volume)} for volume in chosen]
         sentinels = [_sentinel(run, path) for path in arguments["sentinels"]]
-        job = BackupJob(run, request, self._guard(run))
+        host = run.client_of(arguments["hyperv_host"]) if arguments["hyperv_host"] else None
+        guard = Guard(run, host).attach(arguments["lease"]) if host and arguments["lease"] else NoGuard(run)
+        job = BackupJob(run, request, guard, reference_clock=None if host is None else lambda: utc_now(host))
         more = {"volumes": evidence, "sentinels": sentinels}
         return job.planned(**more) if run.check_mode else job.run(**more, machine=view["guest"]["computer_name"])
-
-    def _guard(self, run: Run) -> Guard | NoGuard:
-        if not run.arguments["lease"]:
-            return NoGuard(run)
-        return Guard(run, run.client_of(run.arguments["hyperv_host"])).attach(run.arguments["lease"])
 
 
 def _root_listing(run: Run, volume: GuestVolume) -> dict[str, t.Any] | None:

@@ -39,7 +39,8 @@ options:
     elements: str
     default: []
   hyperv_host:
-    description: Inventory name of the VM's Hyper-V host, where O(lease) is held.
+    description: >-
+      Inventory name of the VM's Hyper-V host. O(lease) is held there, and its clock is the one that both snapshots are compared by.
     type: str
 seealso:
   - module: hyperv.passthrough.host_backup

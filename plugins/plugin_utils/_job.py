@@ -21,7 +21,8 @@ from ._hyperv import utc_now
 from ._task import Outcome, TaskError
 
 if t.TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from ._backup.engine import BackupRequest
     from ._guard import Guard, NoGuard
@@ -44,13 +45,26 @@ _HELPER_TIMEOUT_S = 900.0  # listing a target takes seconds; a share that has go
 
 
 class BackupJob:
-    """One run of an engine on the task's target machine."""
+    """One run of an engine on the task's target machine.
 
-    def __init__(self, run: Run, request: BackupRequest, guard: Guard | NoGuard) -> None:
+    Args:
+        reference_clock: the clock of the VM's Hyper-V host, when the target is another machine: the two snapshots of a set
+            are compared by the host's clock, and neither machine's clock nor the controller's is trusted to be right.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        request: BackupRequest,
+        guard: Guard | NoGuard,
+        *,
+        reference_clock: Callable[[], datetime] | None = None,
+    ) -> None:
         arguments = run.arguments
         self._run = run
         self._request = request
         self._guard = guard
+        self._reference_clock = reference_clock
         self.run_id = run_id_for(arguments["set_id"], request.phase, arguments["attempt"])
         self._waiting = waiting_of(
             run,
@@ -80,7 +94,7 @@ class BackupJob:
         """
         run = self._run
         started = utc_now(run.client)
-        offset = (started - run.utc()).total_seconds()
+        offset = 0.0 if self._reference_clock is None else (started - self._reference_clock()).total_seconds()
         self._guard.check()
         known = self._is_known()
         if not known:

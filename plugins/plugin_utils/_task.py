@@ -17,7 +17,6 @@ import time
 import traceback
 import typing as t
 import uuid
-from datetime import datetime, timezone
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.parameters import remove_values
@@ -89,10 +88,6 @@ class Run:
             endpoint=channel.endpoint,
             operation_timeout_s=min(60, channel.operation_timeout_s),
         )
-
-    def utc(self) -> datetime:
-        """The controller's clock; only for telling how far a machine's clock is off."""
-        return datetime.now(timezone.utc)
 
     def new_id(self) -> str:
         return str(uuid.uuid4()).upper()

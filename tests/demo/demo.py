@@ -34,7 +34,7 @@ WORLD = ROOT / "tests" / "simulator" / "worlds" / "demo.yml"
 #: What the operator of the demo's world puts into the inventory beside the connections.
 VARIABLES: dict[str, Any] = {
     "two_phase_backup_host_target": "E:",
-    "two_phase_backup_guest_target": "C:",
+    "two_phase_backup_guest_target": r"\\filer01\backup",
     "two_phase_backup_poll_interval": 0,
 }
 
