@@ -124,10 +124,10 @@ def start_recovery(engine: WindowsBackup, plan: RecoveryPlan) -> Job:
     size = sum(int(member.get("size", 0)) for member in plan.members)
     job.seconds = 60.0 + (size or plan.version.size) / 100_000_000
     if kind == "volume":
-        engine.event(192, 4, {"BackupSetId": job.template_id}, opcode=1)
+        engine.reports.event(192, 4, {"BackupSetId": job.template_id}, opcode=1)
         job.begin = lambda job: _wipe_volume(engine, plan)
         job.end = lambda job: _restore_volume(engine, plan)
-        job.report = lambda job: engine.report_recovery(job, VOLUME_EVENTS, {"VolumesInfo": plan.description()})
+        job.report = lambda job: engine.reports.recovery(job, VOLUME_EVENTS, {"VolumesInfo": plan.description()})
     elif kind == "hyperv":
         job.begin = lambda job: _remove_machines(engine, plan)
         job.end = lambda job: _restore_machines(engine, plan)
@@ -136,11 +136,11 @@ def start_recovery(engine: WindowsBackup, plan: RecoveryPlan) -> Job:
             "RecreatePath": "true" if plan.request.recreate_path else "false",
             "ComponentInfoSummary": plan.description(),
         }
-        job.report = lambda job: engine.report_recovery(job, HYPERV_EVENTS, data)
+        job.report = lambda job: engine.reports.recovery(job, HYPERV_EVENTS, data)
     else:
         job.end = lambda job: _restore_files(engine, plan, job)
         where = plan.request.recovery_target or "original location"
-        job.report = lambda job: engine.report_recovery(job, FILE_EVENTS, {"FileRestoreTargetPath": where})
+        job.report = lambda job: engine.reports.recovery(job, FILE_EVENTS, {"FileRestoreTargetPath": where})
     return job
 
 

@@ -17,13 +17,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 from .assumed import assumed
+from .backup_reports import (
+    CANCELLED,
+    FAILED,
+    RUNNING,
+    SUCCEEDED,
+    WARNED,
+    BackupReports,
+    event_time,
+    spoken,
+    volume_label,
+)
 from .backup_store import Place, Source, Version, write_container
-from .event_log import BACKUP_CHANNEL, BACKUP_PROVIDER, ERROR, INFORMATION, WARNING
+from .event_log import ERROR, INFORMATION, WARNING
 from .file_system import ERROR_DISK_FULL, DirectoryFileSystem, FileSystemError
-from .processes import Token
+from .processes import SYSTEM, Token
 from .vss_writer import (
     HOST_COMPONENT,
     Component,
@@ -49,19 +59,6 @@ assumed(
     source="no source",
     values=("refused", "made"),
 )
-assumed(
-    "wsb-hresult-format",
-    "HRESULT fields of the backup events are decimal or 0x-hexadecimal",
-    source="backup-engines 1.10: both occur",
-    values=("decimal", "hexadecimal"),
-)
-assumed(
-    "wsb-failed-state",
-    "BackupState of an event that is no success",
-    source="backup-engines 9.7: only 14 = success is known",
-    values=("12", "13", "16"),
-)
-assumed("wsb-cancelled-event", "Event 8 is the end of a cancelled job", source="backup-engines 1.10: meaning presumed")
 assumed(
     "wsb-start-event",
     "A backup that wbengine refuses before it starts writes event 19, or nothing",
@@ -96,7 +93,6 @@ assumed(
 )
 
 BYTES_PER_SECOND = 100_000_000
-SUCCESS_STATE = 14
 
 E_ACCESSDENIED = 0x80070005
 E_DISK_FULL = 0x80070070
@@ -107,17 +103,7 @@ WSB_E_SHARE_ACCESS = 0x8078015B
 WSB_E_NOTHING = 0x80780049
 WSB_E_VSS = 0x80780077
 
-_MESSAGES = {
-    1: ("The backup operation has started.", "Der Sicherungsvorgang wurde gestartet."),
-    4: ("The backup operation has finished successfully.", "Der Sicherungsvorgang wurde erfolgreich abgeschlossen."),
-    5: ("The backup operation has failed.", "Der Sicherungsvorgang ist fehlgeschlagen."),
-    7: ("The backup operation has completed with errors.", "Der Sicherungsvorgang wurde mit Fehlern abgeschlossen."),
-    8: ("The backup operation was cancelled.", "Der Sicherungsvorgang wurde abgebrochen."),
-    14: ("The backup operation has completed.", "Der Sicherungsvorgang wurde beendet."),
-}
-
 BACKUP, RECOVERY = "backup", "recovery"
-RUNNING, SUCCEEDED, WARNED, FAILED, CANCELLED = "running", "succeeded", "warning", "failed", "cancelled"
 
 
 class BackupRefused(Exception):
@@ -234,12 +220,6 @@ class Policy:
     request: Request
 
 
-def volume_label(volume: Any) -> str:
-    """`Data(E:)`, `(C:)` or the GUID path of a volume without letter."""
-    where = f"{volume.letter}:" if volume.letter else (volume.mount_points or [volume.path])[0]
-    return f"{volume.label}({where})"
-
-
 def version_id(moment: datetime) -> str:
     """MM/DD/YYYY-HH:MM in UTC (backup-engines 1.5)."""
     return moment.astimezone(timezone.utc).strftime("%m/%d/%Y-%H:%M")
@@ -250,6 +230,7 @@ class WindowsBackup:
 
     def __init__(self, machine: Any) -> None:
         self.machine = machine
+        self.reports = BackupReports(machine)
         self.job: Job | None = None
         self.history: list[Job] = []
         self.catalog: list[Version] = []
@@ -474,20 +455,20 @@ class WindowsBackup:
             job = self.new_job(BACKUP, plan.items())
         except BackupRefused:
             if self.machine.world.assume("wsb-start-event") == "event-19":
-                self.event(
+                self.reports.event(
                     19,
                     ERROR,
                     {
-                        "BackupTime": _moment(self.machine.now()),
+                        "BackupTime": event_time(self.machine.now()),
                         "BackupTarget": plan.target.label,
-                        "HRESULT": self._code(WSB_E_FAILED),
+                        "HRESULT": self.reports.code(WSB_E_FAILED),
                     },
                 )
             raise
         size = sum(volume.size - volume.free for volume in plan.volumes)
         size += sum(file.content.size for component in plan.components for file in _files_or_none(component))
         job.seconds = 60.0 + size / BYTES_PER_SECOND
-        self.event(
+        self.reports.event(
             1,
             INFORMATION,
             {
@@ -501,7 +482,7 @@ class WindowsBackup:
         job.begin = lambda job: self._capture(job, plan)
         job.end = lambda job: self._commit(job, plan)
         job.abandon = lambda job: self._drop(job, plan)
-        job.report = lambda job: self._report_backup(job, plan)
+        job.report = lambda job: self.reports.backup(job, plan)
         return job
 
     def look(self) -> None:
@@ -532,13 +513,13 @@ class WindowsBackup:
         except JobFailed as failed:
             self._fail(job, failed)
         except VssFailure as failed:
-            self.event(
+            self.reports.event(
                 9,
                 ERROR,
                 {
-                    "BackupStartTime": _moment(job.started),
+                    "BackupStartTime": event_time(job.started),
                     "BackupSetId": job.template_id,
-                    "HRESULT": self._code(failed.hresult),
+                    "HRESULT": self.reports.code(failed.hresult),
                 },
             )
             self._fail(job, JobFailed(WSB_E_VSS, failed.hresult, str(failed)))
@@ -549,7 +530,7 @@ class WindowsBackup:
 
     def _progress(self, job: Job) -> None:
         for item in job.items:
-            name = _spoken(item)
+            name = spoken(item)
             for percent in (max(0, job.percent - 1), job.percent):
                 job.say(job.progress_key, item=name, percent=str(percent))
 
@@ -561,7 +542,7 @@ class WindowsBackup:
             undo(job.snapshot)
         if job.report is not None:
             job.report(job)
-        self._write_log(job)
+        self.reports.write_log(job)
         if self.engine_process is not None:
             self.machine.processes.kill(self.engine_process, 0)
             self.engine_process = None
@@ -728,7 +709,7 @@ class WindowsBackup:
                 spare = 1 if self.machine.world.assume("wsb-prune-last") == "keep-last" else 0
                 if problem.code != ERROR_DISK_FULL or plan.target.kind == "share" or len(older) <= spare:
                     raise
-                self.event(51, WARNING, {"VolumeName": plan.target.label})
+                self.reports.event(51, WARNING, {"VolumeName": plan.target.label})
                 place.drop_version(computer, older[0])
                 self.forget(older[0])
 
@@ -755,107 +736,6 @@ class WindowsBackup:
         else:
             place.remove(job.version.computer, job.version.folder)
         job.version = None
-
-    # -- events and logs ---------------------------------------------------------------------------------------
-
-    def _code(self, hresult: int) -> str:
-        if self.machine.world.assume("wsb-hresult-format") == "hexadecimal":
-            return f"0x{hresult:08X}" if hresult else "0x0"
-        return str(hresult)
-
-    def event(self, event_id: int, level: int, data: dict[str, str], *, opcode: int = 0) -> None:
-        """One event of the channel; its message is in the machine's language and worth nothing to a program."""
-        german = str(self.machine.os.locale).lower().startswith("de")
-        english_text, german_text = _MESSAGES.get(event_id, ("", ""))
-        self.machine.event_log.write(
-            BACKUP_CHANNEL,
-            provider=BACKUP_PROVIDER,
-            event_id=event_id,
-            level=level,
-            data=data,
-            opcode=opcode,
-            message=german_text if german else english_text,
-        )
-
-    def _report_backup(self, job: Job, plan: Plan) -> None:
-        good = job.state == SUCCEEDED
-        state = (
-            str(SUCCESS_STATE) if job.state in {SUCCEEDED, WARNED} else self.machine.world.assume("wsb-failed-state")
-        )
-        volumes = "".join(
-            f'<VolumeInfoItem Name="{_short(volume_label(volume)).strip("()")}" OriginalAccessPath="'
-            f'{_short(volume_label(volume)).strip("()")}" State="{state}" HResult="{job.hresult}" '
-            f'DetailedHResult="{job.detailed}" IsCritical="{int(volume.is_boot)}" TotalSize="{volume.size}" />'
-            for volume in plan.volumes
-        )
-        parts = "".join(
-            f"<ComponentInfoItem ComponentName={quoteattr(part.identifier)} Caption={quoteattr(part.caption)} "
-            f'HResult="{job.hresult}" DetailedHResult="{job.detailed}" />'
-            for part in plan.components
-        )
-        data = {
-            "BackupTemplateID": job.template_id,
-            "HRESULT": self._code(job.hresult),
-            "DetailedHRESULT": self._code(job.detailed),
-            "ErrorMessage": job.message,
-            "BackupState": state,
-            "BackupTime": _moment(job.started),
-            "BackupTarget": plan.target.label,
-            "VolumesInfo": f"<VolumeInfo>{volumes}</VolumeInfo>",
-            "ComponentStatus": f"<ComponentStatus>{parts}</ComponentStatus>" if parts else "<ComponentStatus/>",
-            "ComponentInfo": f"<ComponentInfo>{parts}</ComponentInfo>" if parts else "<ComponentInfo/>",
-            "ComponentInfoSummary": str(len(plan.components)),
-            "BackupSuccessLogPath": job.log_path,
-            "BackupFailureLogPath": job.error_log_path,
-            "VssFullBackup": "true" if plan.request.vss_full else "false",
-        }
-        ids = {SUCCEEDED: (4, INFORMATION), WARNED: (7, WARNING), CANCELLED: (8, ERROR)}
-        event_id, level = ids.get(job.state, (5, ERROR))
-        self.event(event_id, level, data)
-        self.event(14, INFORMATION, data, opcode=2)
-        for item in job.items:
-            key = "item_done" if good else "item_failed"
-            job.failed_items += [] if good else [item]
-            job.say(key, item=_spoken(item))
-        if not good and job.state != CANCELLED:
-            self.machine.event_log.write(
-                "Application",
-                provider="Microsoft-Windows-Backup",
-                event_id=517,
-                level=ERROR,
-                data={"BackupTime": _moment(job.started), "ErrorCode": self._code(job.hresult)},
-                message=f"The backup operation has failed with following error code '0x{job.hresult:08X}'.",
-            )
-
-    def report_recovery(self, job: Job, ids: tuple[int, int, int, int], data: dict[str, str]) -> None:
-        """`ids` are (stop, success, warning, error) of one flavour of recovery (backup-engines 1.10)."""
-        common = {
-            "BackupSetId": job.template_id,
-            "RestoreState": "6" if job.state == SUCCEEDED else "7",
-            "HRESULT": self._code(job.hresult),
-            "DetailedHRESULT": self._code(job.detailed),
-            "ErrorMessage": job.message,
-        }
-        stop, good, warned, bad = ids
-        by_state = {SUCCEEDED: (good, INFORMATION), WARNED: (warned, WARNING)}
-        event_id, level = by_state.get(job.state, (bad, ERROR))
-        self.event(event_id, level, common | data)
-        self.event(stop, INFORMATION, common | data, opcode=2)
-
-    def _write_log(self, job: Job) -> None:
-        """The log files that the last lines of the output name; no C: drive, no log."""
-        path = job.log_path if job.state in {SUCCEEDED, WARNED} else job.error_log_path
-        text = "".join(f"{item}\r\n" for item in job.items)
-        if job.hresult:
-            text += f"Error code - 0x{job.hresult:08X}, 0x{job.detailed:08X}\r\n{job.message}\r\n"
-        files = Files(self.machine, ENGINE_TOKEN, "C:\\")
-        try:
-            folder = path.rpartition("\\")[0]
-            if not files.exists(folder):
-                files.mkdir(folder)
-            files.write(path, b"\xff\xfe" + text.encode("utf-16-le"))
-        except FileSystemError:
-            job.log_path = job.log_path  # the output still names it, as Windows does
 
     # -- the schedule --------------------------------------------------------------------------------------------
 
@@ -898,7 +778,7 @@ class JobFailed(Exception):
         self.outcome = outcome
 
 
-ENGINE_TOKEN = Token(account="SYSTEM", domain="NT AUTHORITY", kind="system", groups=frozenset({"Administrators"}))
+ENGINE_TOKEN = SYSTEM
 
 
 def _files_or_none(component: Component) -> list[Any]:
@@ -906,24 +786,6 @@ def _files_or_none(component: Component) -> list[Any]:
         return list(component_files(component))
     except VssFailure:
         return []
-
-
-_VOLUME = re.compile(r"\(([A-Za-z]:[^()]*|\\\\\?\\[^()]*)\)(?: \(Selected Files\))?$")
-
-
-def _short(item: str) -> str:
-    """`Data(E:)` -> `(E:)`."""
-    match = _VOLUME.search(item)
-    return f"({match[1]})" if match else item
-
-
-def _spoken(item: str) -> str:
-    """How progress lines name an item: `volume (E:)`, `"web01 (Online)"`, `System State`."""
-    return f"volume {_short(item)}" if _VOLUME.search(item) and not item.startswith('"') else item
-
-
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
 
 
 def _walk(access: Files, path: str) -> Iterator[str]:

@@ -18,13 +18,11 @@ from typing import Any
 
 from ..assumed import assumed
 from ..backup_recovery import RecoveryRequest, find_version, plan_recovery, start_recovery
+from ..backup_reports import CANCELLED, FAILED, SUCCEEDED
 from ..backup_store import Version
 from ..processes import Line, Process, Program, Until, Wait, decode_text, split_command_line
 from ..windows_backup import (
     BACKUP,
-    CANCELLED,
-    FAILED,
-    SUCCEEDED,
     BackupRefused,
     Job,
     Policy,
