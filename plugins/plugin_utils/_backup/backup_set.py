@@ -396,7 +396,7 @@ def begun_attempt(todo: PhaseTodo, *, engine: str, machine: str, target: str, st
 
 
 def ended_attempt(attempt: Attempt, result: BackupResult, *, ended: datetime, clock_offset_s: float) -> Attempt:
-    """The record of a finished run. `clock_offset_s`: the machine's clock minus the controller's, read together."""
+    """The record of a finished run. `clock_offset_s`: the machine's clock minus the Hyper-V host's, read together."""
     failed = result.state not in USABLE or result.version is None
     return dataclasses.replace(
         attempt,
