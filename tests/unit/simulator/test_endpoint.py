@@ -689,3 +689,56 @@ def test_any_filter_text_gets_rows_or_a_fault(text: str) -> None:
     clean = "".join(char for char in text if char.isprintable())
     answer = ET.fromstring(memory_door(machine, "Administrator")(query(clean)))
     assert answer.find("s:Body", NS) is not None
+
+
+# -- switches ---------------------------------------------------------------------------------------------------------
+
+SWITCHED: dict[str, tuple[str, bytes]] = {
+    "get-with-partial-keys": (
+        "accepted",
+        envelope(X + "/Get", f"{WMI}{V2}/Msvm_ComputerSystem", selectors={"Name": VM_ID}),
+    ),
+    "missing-class-fault": ("cannot-process-filter", enumerate_class("Msvm_Nothing")),
+    "null-output": (
+        "absent",
+        invoke(
+            "Msvm_VirtualSystemManagementService",
+            "ModifySystemSettings",
+            "",
+            SERVICE,
+        ),
+    ),
+    "output-order": (
+        "alphabetical",
+        invoke(
+            "Msvm_ImageManagementService",
+            "GetVirtualHardDiskSettingData",
+            "<p:Path>x</p:Path>",
+            {"CreationClassName": "Msvm_ImageManagementService"},
+        ),
+    ),
+    "unknown-header": (
+        "ignored",
+        envelope(X + "/Get", f"{WMI}{V2}/Msvm_ComputerSystem", selectors=VM, header='<z:Odd xmlns:z="urn:z"/>'),
+    ),
+    "empty-result-items": ("absent", query("SELECT * FROM Msvm_ComputerSystem WHERE Name = 'none'")),
+    "char16-form": ("code", query("SELECT * FROM MSFT_Partition", STORAGE)),
+    "embedded-lt": ("accepted", embedded(prop("ElementName", "&lt;"))),
+    "embedded-iso-interval": ("accepted", embedded(prop("AutomaticStartupActionDelay", "P0DT0H30M0S", "datetime"))),
+    "embedded-unknown-property": ("ignored", embedded(prop("NoSuchProperty", "x"))),
+    "wql-null-comparison": ("not-equal-true", query("SELECT * FROM Msvm_ConcreteJob WHERE Caption <> 'x'")),
+    "wql-ref-filter": ("accepted", query("SELECT * FROM Msvm_SettingsDefineState WHERE SettingData = 'X.Y=1'")),
+}
+
+
+@pytest.mark.parametrize("identifier", sorted(SWITCHED))
+def test_a_switch_changes_the_answer(machine: TinyMachine, identifier: str) -> None:
+    value, request = SWITCHED[identifier]
+    send = memory_door(machine, "Administrator")
+
+    def body() -> bytes:
+        return send(request).partition(b"<s:Body>")[2]
+
+    before = body()
+    machine.world.switches.choose(identifier, value)
+    assert body() != before

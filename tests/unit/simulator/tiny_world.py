@@ -255,6 +255,11 @@ def disks(machine: TinyMachine) -> Iterator[Mapping[str, Value]]:
                "UniqueId": f"600140{number:026d}", "IsOffline": False}  # fmt: skip
 
 
+@PROVIDERS.view(STORAGE, "MSFT_Partition")
+def partitions(machine: TinyMachine) -> Iterator[Mapping[str, Value]]:
+    yield {"ObjectId": "p1", "DiskNumber": 0, "PartitionNumber": 1, "DriveLetter": "D"}
+
+
 @PROVIDERS.view("root/cimv2", "Win32_OperatingSystem")
 def operating_system(machine: TinyMachine) -> Iterator[Mapping[str, Value]]:
     yield {"Name": "Windows", "Version": "10.0.17763",
