@@ -373,15 +373,17 @@ def _judge_vhd(row: _Row, disk: View, other: View | None, engine: Capabilities |
         row.reason = "no engine can back this VM up on the host" + (
             f": {engine.reason}" if engine and engine.reason else ""
         )
-    elif disk.get("captured_by") == "none":
-        row.reason = str(disk.get("reason") or "the host says that its backup does not take this disk")
-    elif volume is None:
-        row.reason = f"the host volume that holds {disk.get('path')!r} is not known"
-    elif volume.get("is_remote") and not engine.remote_vhds:
+    elif volume is not None and volume.get("is_remote") and engine.remote_vhds:
+        row.coverage, row.reason = "host", f"engine {engine.engine} takes virtual hard disks on SMB shares as well"
+    elif volume is not None and volume.get("is_remote"):
         row.reason = (
             f"its file lies on an SMB share, which engine {engine.engine} does not back up; move it to a local volume"
         )
-    elif file_system and not volume.get("is_remote") and file_system not in engine.vhd_file_systems:
+    elif disk.get("captured_by") == "none":
+        row.reason = str(disk.get("reason") or "the host says that its backup does not take this disk")
+    elif volume is None or not (volume.get("path") or volume.get("is_csv")):
+        row.reason = f"the host volume that holds {disk.get('path')!r} is not known"
+    elif file_system and file_system not in engine.vhd_file_systems:
         row.reason = (
             f"its file lies on a host volume with {file_system}, of which engine {engine.engine} makes no shadow copies"
         )

@@ -30,7 +30,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from .._hyperv.machine import RunningProcess, processes_named
+from .._hyperv.guest import file_evidence
+from .._hyperv.machine import RunningProcess, machine_facts, processes_named, services_named
 from .backup_events import CHANNEL, Binding, EventsUnreadable, bind_version, newest_record_id, read_events
 from .detached_job import DetachedJobs, JobLook, MachineClient, Step, argument, remove_folders
 from .engine import BackupRequest, BackupResult, Capabilities, Consistency, Job, JobStatus, Waiting, wait_for
@@ -142,6 +143,17 @@ def check_vss_backup_types(guest: str, host: str) -> None:
             "vss_backup_type is full for guest and host, so that both would truncate the applications' logs; "
             "use full in one phase at most.",
         )
+
+
+def windows_server_backup(client: MachineClient) -> str:
+    """`installed` or `missing`, for machines whose view does not tell (the Hyper-V host); three queries.
+
+    The engine's service and wbadmin.exe must both be there: wbadmin.exe alone may be unusable (backup-engines 1.1).
+    """
+    if "wbengine" not in services_named(client, ["wbengine"]):
+        return "missing"
+    folder = machine_facts(client).system_directory
+    return "installed" if file_evidence(client, f"{folder}\\wbadmin.exe") else "missing"
 
 
 # --- command lines --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -204,6 +205,24 @@ CASES = {
         "SCSI 0:0",
         "gap",
         "FAT32",
+    ),
+    "a VHD on a share with an engine that reads shares": (
+        vm(
+            vhd(captured_by="none", host_volume={"path": None, "file_system": None, "is_csv": False, "is_remote": True})
+        ),
+        guest(),
+        {"host_engine": dataclasses.replace(HOST_ENGINE, remote_vhds=True)},
+        "SCSI 0:0",
+        "host",
+        "SMB",
+    ),
+    "a VHD on a letter of which the host shows no volume": (
+        vm(vhd(host_volume={"path": None, "letter": "Q", "file_system": None, "is_csv": False, "is_remote": False})),
+        guest(),
+        {},
+        "SCSI 0:0",
+        "gap",
+        "not known",
     ),
     "a VHD whose volume is unknown": (vm(vhd(host_volume=None)), guest(), {}, "SCSI 0:0", "gap", "not known"),
     "a VHD that the host itself calls not captured": (

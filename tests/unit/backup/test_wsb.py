@@ -360,6 +360,7 @@ class Machine:
         self.seconds = 0.0
         self.lose = None
         self.lines = []
+        self.has_service = self.has_wbadmin = True
 
     def plan(self, run_id, *outcomes):
         self.plans[run_id] = list(outcomes)
@@ -374,8 +375,14 @@ class Machine:
             rows = [{"ProcessId": 4, "Name": "wbadmin.exe", "CommandLine": line} for line in self.processes]
         elif class_name == "CIM_DataFile":
             wanted = where.split("'")[1].replace("\\\\", "\\").rsplit("\\", 2)
+            if wanted[-1] == "wbadmin.exe":
+                return [CimInstance(class_name, namespace, {"Name": "\\".join(wanted)})] if self.has_wbadmin else []
             data = self.files.get(wanted[1], {}).get(wanted[2])
             rows = [] if data is None else [{"Name": "\\".join(wanted), "FileSize": len(data)}]
+        elif class_name == "Win32_Service":
+            rows = [{"Name": "wbengine", "State": "Stopped", "StartMode": "Manual"}] if self.has_service else []
+        elif class_name == "Win32_OperatingSystem":
+            rows = [{"CSName": "HV01", "BuildNumber": "20348", "ProductType": 3, "LocalDateTime": NOW}]
         else:
             raise AssertionError(class_name)
         return [CimInstance(class_name, namespace, row) for row in rows]
@@ -703,6 +710,14 @@ def test_only_old_finished_runs_of_ours_are_cleaned_up(machine):
     assert sorted(machine.tasks) == ["Somebody's Task", RUN, "nightly.host.2"]
     engine.start("nightly.host.3", host_request(), obsolete=gone)
     assert f"rd /s /q {JOBS_FOLDER}\\{RUN}.items" in machine.tasks["nightly.host.3"]["xml"]
+
+
+@pytest.mark.parametrize(
+    ("service", "program", "expected"), [(1, 1, "installed"), (0, 1, "missing"), (1, 0, "missing")]
+)
+def test_the_feature_is_there_when_service_and_program_are(machine, service, program, expected):
+    machine.has_service, machine.has_wbadmin = bool(service), bool(program)
+    assert wsb.windows_server_backup(machine) == expected
 
 
 def test_restoring_is_not_there_yet_and_says_so(machine):
