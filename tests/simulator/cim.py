@@ -216,7 +216,7 @@ class CimFault(Exception):
     such as storage answered an error of its own) or `CimFault.wsman` (WinRM itself said no).
     """
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         kind: str,
         code: int,
