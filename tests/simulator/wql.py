@@ -32,6 +32,8 @@ assumed(
     source="no source for <>",
     values=("false", "not-equal-true"),
 )
+assumed("wql-classdefs", "ClassDefsOnly is refused.", source="no source: class definitions do not travel over WinRM")
+assumed("wql-system-columns", "System properties in a projection are accepted and not sent.", source="no source")
 assumed(
     "wql-array", "A WQL comparison with an array property is an invalid query.", source="WMI reference, from memory"
 )
@@ -349,7 +351,9 @@ class Context:
 def check(query: Select, entry: Class, assume: Assume) -> None:
     """WqlError when the query names properties that the class does not have, or compares what WQL does not."""
     for column in query.columns or ():
-        if column.upper() not in SYSTEM_PROPERTIES and entry.find_property(column.split(".")[0]) is None:
+        if column.upper() in SYSTEM_PROPERTIES:
+            assume("wql-system-columns")
+        elif entry.find_property(column.split(".")[0]) is None:
             raise WqlError(f"{entry.name} has no property {column}")
     if query.where is not None:
         _check(query.where, entry, assume)

@@ -198,6 +198,11 @@ def test_the_selector_filter_dialect(client: Client) -> None:
     assert [values(item)["Number"] for item in items] == ["1"]
 
 
+def test_a_system_property_in_a_projection_is_not_sent(client: Client) -> None:
+    (row,) = client.rows("SELECT __PATH, JobState FROM Msvm_ConcreteJob")
+    assert values(row) == {"JobState": "7"}
+
+
 def test_child_namespaces_can_be_listed(client: Client) -> None:
     assert [values(row)["Name"] for row in client.rows("SELECT * FROM __NAMESPACE", "root/virtualization")] == ["v2"]
 
@@ -218,6 +223,14 @@ REFUSED: dict[str, tuple[bytes, tuple[str, int]]] = {
         ("n:CannotProcessFilter", 2150858778),
     ),
     "no WQL at all": (query("SELECTED"), ("n:CannotProcessFilter", 2150858778)),
+    "class definitions": (
+        query("ASSOCIATORS OF {Msvm_ConcreteJob.InstanceID='x'} WHERE ClassDefsOnly"),
+        ("n:CannotProcessFilter", 2150858778),
+    ),
+    "a walk from what is not there": (
+        query("ASSOCIATORS OF {Msvm_ConcreteJob.InstanceID='x'}"),
+        ("a:DestinationUnreachable", 2150858752),
+    ),
     "an unknown dialect": (
         enumerate_class("*", '<w:Filter Dialect="http://example.invalid/x">x</w:Filter>'),
         ("n:FilterDialectRequestedUnavailable", 2150858777),

@@ -6,19 +6,21 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.simulator.tiny_world import NS, V2, Client, TinyMachine, query
 
+import simulator
 from simulator.admin import AdminDoor
-from simulator.assumed import Switches, assumed, register, used_in
+from simulator.assumed import Switches, assumed, import_everything, register, used_in
 from simulator.door_http import HttpDoors
 from simulator.door_memory import memory_door, rules_of
 from simulator.faults import FaultRules, Rule, effects
+from unit.simulator.tiny_world import NS, V2, Client, TinyMachine, query
 
 QUERY = query("SELECT * FROM Msvm_ConcreteJob")
 
@@ -167,3 +169,13 @@ def test_every_assumption_of_the_doors_is_used_where_it_is_declared() -> None:
     mine = [name for name in register() if not name.startswith("test-only")]
     assert mine
     assert [name for name in mine if not used_in(name)] == []
+
+
+def test_every_assumption_that_code_asks_for_is_declared() -> None:
+    import_everything()
+    package = Path(simulator.__file__).parent
+    asked = {
+        name for path in package.rglob("*.py") for name in re.findall(r'assume\(\s*"([^"]+)"', path.read_text("utf-8"))
+    }
+    assert asked
+    assert asked - set(register()) == set()
