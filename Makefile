@@ -14,7 +14,7 @@ export ANSIBLE_HOME := $(abspath $(VENV))/ansible-home
 export ANSIBLE_LOCALHOST_WARNING := false
 export no_proxy := 127.0.0.0/8,localhost,$(no_proxy)
 
-.PHONY: help demo test lint docs units sanity e2e gates simulator clean
+.PHONY: help demo test lint docs units sanity e2e gates matrix simulator clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,9 @@ units: $(VENV)/.development  ## unit tests of the product and the simulator
 
 e2e: $(VENV)/.development  ## ansible-playbook against the simulator over HTTP
 	@$(BIN)/python tests/stages.py e2e
+
+matrix: $(VENV)/.development  ## the glue on every supported ansible-core: make matrix [CORES="2.16.0 2.21"]
+	@$(BIN)/python tests/matrix.py $(CORES)
 
 simulator: $(VENV)/.runtime  ## run a simulated world by hand: make simulator WORLD=tests/simulator/worlds/demo.yml
 	@PYTHONPATH=tests $(BIN)/python -m simulator $(or $(WORLD),tests/simulator/worlds/demo.yml) $(ARGS)

@@ -239,7 +239,9 @@ def open_sibling_channel(action: ActionBase, host: str, task_vars: Mapping[str, 
         prefix = f"ansible_{plugin.rsplit('.', 1)[-1]}_"
         extras = [name for name in variables if name.startswith(prefix) and name not in options]
         options["_extras"] = {name: variables[name] for name in extras}
-    connection.set_options(var_options=options)
+    # of the play's own keywords only remote_user can hold for another host too; core does the same for the task's target
+    keywords = {"remote_user": action._task.remote_user} if action._task.remote_user else None
+    connection.set_options(task_keys=keywords, var_options=options)
     return open_channel(connection, target=host)
 
 

@@ -6,7 +6,8 @@
 
 Responsible for: argument validation, refusing identities that YAML turned into numbers, the client for the task's target,
 check and diff flags, progress lines, the guard against a dead controller, turning every error into one sentence with
-`error.kind`, and masking secrets. Not responsible for: what a task does (its `perform`), HTTP (`_channel`).
+`error.kind`. Not responsible for: what a task does (its `perform`), HTTP (`_channel`). No option of any task is a secret
+(a test holds that), so no result needs masking; the account of a machine is its connection's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import typing as t
 import uuid
 
 from ansible.errors import AnsibleError
-from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -34,6 +34,8 @@ if t.TYPE_CHECKING:
     from ._channel import Channel
 
 _display = Display()
+
+_BECOME = "become is ignored: WS-Management runs as the account of the connection, which needs the rights itself"
 
 
 class TaskError(Exception):
@@ -113,6 +115,7 @@ class HypervAction(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
 
     `SPEC` holds the keyword arguments of core's argument spec validation; `IDENTITIES` names the options that must be
     strings in the playbook, because YAML turns 0123 or 6E5 into numbers and an identity would silently change.
+    No option may hold a secret.
     """
 
     SPEC: t.ClassVar[Mapping[str, t.Any]] = {"argument_spec": {}}
@@ -132,15 +135,10 @@ class HypervAction(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         if unquoted:
             return {**result, **_failure("unquoted_identity", unquoted, target=None, changed=False)}
         try:
-            validation, arguments = self.validate_argument_spec(**self.SPEC)
+            _, arguments = self.validate_argument_spec(**self.SPEC)
         except AnsibleError as err:
             return {**result, **_failure("invalid_arguments", str(err), target=None, changed=False)}
-        secrets = validation._no_log_values
         run = Run(self, arguments, task_vars)
-        if self._play_context.become:
-            result.setdefault("warnings", []).append(
-                "become is ignored: WS-Management runs as the account of the connection, which needs the rights itself"
-            )
         try:
             result.update(_success(self.perform(run), check_mode=run.check_mode))
         except (WsmanError, HypervError, ConnectionRefused, TaskError) as err:
@@ -160,7 +158,9 @@ class HypervAction(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
                     changed=run.changed,
                 )
             )
-        return t.cast("dict[str, t.Any]", remove_values(result, secrets))
+        if self._play_context.become:
+            result["warnings"] = [*result.get("warnings", []), _BECOME]
+        return result
 
 
 def _success(outcome: Outcome, *, check_mode: bool) -> dict[str, t.Any]:

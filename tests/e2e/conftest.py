@@ -42,15 +42,15 @@ class Lab:
         return self.inventory["all"]["children"]["hyperv_guests"]["hosts"]
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
-    """Start a world by the name of its file, or from YAML text; everything is stopped and removed afterwards."""
+@contextlib.contextmanager
+def labs_in(place: Path) -> Iterator[Callable[[str], Lab]]:
+    """Start worlds by the name of their file, or from YAML text; everything is stopped and removed afterwards."""
     with contextlib.ExitStack() as stack:
 
         def start(source: str) -> Lab:
             import_everything()
             file = WORLDS / f"{source}.yml"
-            folder = tmp_path / f"world-{len(list(tmp_path.iterdir()))}"
+            folder = place / f"world-{len(list(place.iterdir()))}"
             world = stack.enter_context(
                 contextlib.closing(World.from_yaml(file if "\n" not in source else source, folder))
             )
@@ -60,4 +60,17 @@ def lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
             )
             return Lab(world=world, doors=doors, inventory=inventory_of(world, doors))
 
+        yield start
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Callable[[str], Lab]]:
+    with labs_in(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Lab]]:
+    """As `lab`, but kept for all tests of a file; only for worlds that these tests leave as they are."""
+    with labs_in(tmp_path_factory.mktemp("shared")) as start:
         yield start
