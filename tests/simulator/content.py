@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -272,9 +271,9 @@ def _sparse_digest(content: Content, offset: int, length: int) -> str:
 
 def noise(seed: str, offset: int, length: int) -> bytes:
     """Reproducible rubbish: what lies on clusters that nobody wrote. Depends on ``seed`` and the address only."""
-    page = 4096
+    page = 65536
     first, last = offset // page, (offset + max(length, 1) - 1) // page
-    blocks = [random.Random(f"{seed}:{number}").randbytes(page) for number in range(first, last + 1)]
+    blocks = [hashlib.shake_128(f"{seed}:{number}".encode()).digest(page) for number in range(first, last + 1)]
     start = offset - first * page
     return b"".join(blocks)[start : start + length]
 

@@ -140,9 +140,10 @@ class Vhdx(BlockImage):
             at += -(-len(data) // 8) * 8
         file.write_at(_METADATA_AT, table)
         if fixed:
+            bat = bytearray(8 * entries)
             for number in range(blocks):
-                entry = struct.pack("<Q", data_at + number * block | _FULLY_PRESENT)
-                file.write_at(_BAT_AT + 8 * (number + number // ratio), entry)
+                struct.pack_into("<Q", bat, 8 * (number + number // ratio), data_at + number * block | _FULLY_PRESENT)
+            file.write_at(_BAT_AT, bytes(bat))
         return cls(file, open_parent)
 
     @staticmethod

@@ -1,0 +1,167 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The simulator's file system: files survive, clusters are accounted for, a copy of the allocated clusters is the volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.content import MemoryContent, fill_with_noise
+from simulator.file_system import DirectoryFileSystem, FileSystem, FileSystemError, grow_tree
+from simulator.partition_file_system import PartitionFileSystem, recognise
+
+SIZE = 8 << 20
+
+
+def formatted(size: int = SIZE, kind: str = "NTFS", cluster: int = 4096) -> PartitionFileSystem:
+    content = MemoryContent(size)
+    return PartitionFileSystem.format(content, kind=kind, label="Data", serial=0x1122334455667788, cluster_size=cluster)
+
+
+names = st.sampled_from(["a.txt", "B.log", "ordner", "Übersicht.csv", "x", "資料"])
+operations = st.lists(
+    st.tuples(st.sampled_from(["write", "append", "delete", "rename", "resize"]), names, names, st.integers(0, 90000)),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(operations)
+def test_files_and_free_space_are_what_a_dictionary_says(steps: list[tuple[str, str, str, int]]) -> None:
+    fs = formatted()
+    empty = fs.free
+    truth: dict[str, bytes] = {}
+    for number, (step, name, other, size) in enumerate(steps):
+        data = bytes([number % 251 + 1]) * size
+        if step == "write":
+            fs.write(name, data)
+            truth[name] = data
+        elif step == "append":
+            fs.append(name, data)
+            truth[name] = truth.get(name, b"") + data
+        elif name not in truth:
+            with pytest.raises(FileSystemError):
+                fs.open(name)
+        elif step == "delete":
+            fs.delete(name)
+            del truth[name]
+        elif step == "resize":
+            fs.open(name).resize(size)
+            truth[name] = truth[name][:size].ljust(size, b"\0")
+        elif other not in truth:
+            fs.rename(name, other)
+            truth[other] = truth.pop(name)
+    again = PartitionFileSystem(fs.content)
+    assert {name: again.read(name) for name in again.listdir()} == truth
+    used = sum(-(-len(data) // 4096) for data in truth.values()) * 4096
+    assert abs(empty - again.free - used) <= 2 * 4096  # the catalogue itself may take another cluster
+    assert sum(length for _offset, length in again.allocated()) == again.size - again.free
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from(["NTFS", "ReFS", "FAT32", "exFAT"]), st.sampled_from([4096, 65536]))
+def test_the_allocated_clusters_are_the_volume(seed: int, kind: str, cluster: int) -> None:
+    fs = formatted(16 << 20, kind, cluster)
+    with fs.batch():
+        grow_tree(fs, str(seed), files=12, total=300000)
+    copy = MemoryContent(16 << 20)
+    fill_with_noise(copy, str(seed), 0, 16 << 20)
+    for offset, length in fs.allocated():
+        copy.write_at(offset, fs.content.read_at(offset, length))
+    restored = PartitionFileSystem(copy)
+    assert restored.tree_digest() == fs.tree_digest()
+    assert (restored.kind, restored.label, restored.serial, restored.cluster_size) == (kind, "Data", fs.serial, cluster)
+
+
+def test_letter_case_is_kept_and_ignored() -> None:
+    fs = formatted()
+    fs.mkdir("Users\\Anna", parents=True)
+    fs.write("users\\ANNA\\Brief.TXT", b"x")
+    assert fs.listdir("USERS\\anna") == ["Brief.TXT"]
+    assert fs.stat("users\\anna\\brief.txt").path == "Users\\Anna\\Brief.TXT"
+    with pytest.raises(FileSystemError) as raised:
+        fs.mkdir("USERS")
+    assert raised.value.code == 183
+
+
+@pytest.mark.parametrize("name", ["a:b", "a?", "con", "NUL.txt", "ends ", "ends.", "x" * 256, "a|b", "..\\up"])
+def test_names_that_windows_refuses_are_refused(name: str) -> None:
+    with pytest.raises(FileSystemError) as raised:
+        formatted().write(name, b"")
+    assert raised.value.code == 123
+
+
+def test_a_full_disk_says_so_and_loses_nothing() -> None:
+    fs = formatted()
+    fs.write("kept", b"k" * 10000)
+    with pytest.raises(FileSystemError) as raised:
+        fs.write("big", b"b" * SIZE)
+    assert raised.value.code == 112
+    assert PartitionFileSystem(fs.content).read("kept") == b"k" * 10000
+    fs.reservations["diff area"] = fs.free
+    with pytest.raises(FileSystemError):
+        fs.write("small", b"s" * 8192)
+
+
+@pytest.mark.parametrize("kind", ["NTFS", "ReFS", "FAT32", "exFAT"])
+def test_boot_sectors_are_recognised(kind: str) -> None:
+    fs = formatted(16 << 20, kind)
+    found = recognise(fs.content)
+    assert found is not None
+    mask = 0xFFFFFFFFFFFFFFFF if kind in ("NTFS", "ReFS") else 0xFFFFFFFF
+    assert (found.kind, found.serial, found.cluster_size) == (kind, fs.serial & mask, 4096)
+
+
+def test_a_real_ntfs_volume_is_recognised_but_is_not_ours(tmp_path: Path) -> None:
+    content = MemoryContent(1 << 20)
+    content.write_at(3, b"NTFS    ")
+    content.write_at(11, b"\x00\x02\x08")
+    found = recognise(content)
+    assert found is not None and found.kind == "NTFS" and not found.ours
+    with pytest.raises(FileSystemError):
+        PartitionFileSystem(content)
+
+
+def test_an_encrypted_volume_shows_nothing_but_bitlocker() -> None:
+    fs = formatted()
+    fs.set_encrypted(True)
+    found = recognise(fs.content)
+    assert found is not None and found.kind == "BitLocker"
+
+
+def test_a_change_through_other_eyes_is_seen() -> None:
+    fs = formatted()
+    other = PartitionFileSystem(fs.content)
+    other.write("new", b"1")
+    assert fs.read("new") == b"1"
+    fs.write("newer", b"2")
+    assert other.listdir() == ["new", "newer"]
+
+
+def test_damage_is_an_error_and_no_crash() -> None:
+    fs = formatted()
+    fs.write("a", b"1")
+    fs.content.write_at(0x100 + 8 + 30, b"\xff\xff")
+    with pytest.raises(FileSystemError):
+        PartitionFileSystem(fs.content)
+
+
+def test_a_directory_volume_behaves_alike(tmp_path: Path) -> None:
+    fs: FileSystem = DirectoryFileSystem(tmp_path / "D", 10 << 20, label="VMs")
+    fs.mkdir("VMs\\one", parents=True)
+    content = fs.create("vms\\ONE\\disk.vhd", 4 << 20)
+    content.write_at(100, b"hello")
+    assert fs.read("VMs\\one\\DISK.vhd", 100, 5) == b"hello"
+    assert fs.stat("vms\\one\\disk.vhd").path == "VMs\\one\\disk.vhd"
+    with pytest.raises(FileSystemError) as raised:
+        fs.create("other.vhd", 8 << 20)
+    assert raised.value.code == 112
+    fs.rename("vms\\one\\disk.vhd", "disk2.vhd")
+    assert fs.listdir() == ["disk2.vhd", "VMs"]
+    fs.delete("vms", recursive=True)
+    assert not fs.exists("vms\\one")
