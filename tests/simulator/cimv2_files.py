@@ -48,7 +48,7 @@ def _matches(machine: Machine, known: Known) -> Iterator[tuple[Volume, FileStat]
             continue
 
 
-def _row(  # noqa: PLR0917
+def _row(
     machine: Machine, volume: Volume, entry: FileStat, class_name: str, held: Mapping[tuple[str, str], str]
 ) -> Row:
     stem, dot, extension = entry.name.rpartition(".")

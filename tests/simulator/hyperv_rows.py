@@ -146,7 +146,7 @@ def managed(machine: Machine) -> Row:
     }
 
 
-def device(  # noqa: PLR0917
+def device(
     machine: Machine, class_name: str, device_id: str, system: str, caption: str, description: str
 ) -> Row:
     """A CIM_LogicalDevice row."""

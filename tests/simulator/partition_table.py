@@ -274,13 +274,16 @@ def free_ranges(table: PartitionTable, disk_size: int, sector: int = 512) -> lis
     return gaps
 
 
-def initialised(style: int, disk_size: int, *, guid: str, msr_guid: str, signature: int) -> PartitionTable:
+def initialised(
+    style: int, disk_size: int, *, guid: str, msr_guid: str, signature: int, sector: int = 512
+) -> PartitionTable:
     """What MSFT_Disk.Initialize makes: GPT with the MSR as partition 1 (17408..16 MiB), or an empty MBR."""
+    msr_offset = MSR_OFFSET if sector == 512 else 2 * sector + GPT_ENTRIES * GPT_ENTRY_SIZE
     if style == MBR:
         return PartitionTable(style=MBR, signature=signature)
     msr = Partition(
-        offset=MSR_OFFSET,
-        size=MSR_END - MSR_OFFSET,
+        offset=msr_offset,
+        size=MSR_END - msr_offset,
         gpt_type=MICROSOFT_RESERVED,
         guid=msr_guid,
         name="Microsoft reserved partition",

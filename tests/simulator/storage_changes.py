@@ -271,7 +271,16 @@ def initialize(machine: Machine, target: Instance | None, arguments: dict[str, V
         return failed(41014)
     new = machine.world.new_guid
     signature = uuid.UUID(new("signature")).fields[0]
-    disk.set_table(initialised(style, disk.size, guid=new("disk"), msr_guid=new("msr"), signature=signature))
+    disk.set_table(
+        initialised(
+            style,
+            disk.size,
+            guid=new("disk"),
+            msr_guid=new("msr"),
+            signature=signature,
+            sector=disk.backing.sector,
+        )
+    )
     return OK
 
 
@@ -296,7 +305,16 @@ def convert_style(machine: Machine, target: Instance | None, arguments: dict[str
     new = machine.world.new_guid
     clear_table(disk.content, disk.backing.sector)
     signature = uuid.UUID(new("signature")).fields[0]
-    disk.set_table(initialised(style, disk.size, guid=new("disk"), msr_guid=new("msr"), signature=signature))
+    disk.set_table(
+        initialised(
+            style,
+            disk.size,
+            guid=new("disk"),
+            msr_guid=new("msr"),
+            signature=signature,
+            sector=disk.backing.sector,
+        )
+    )
     return OK
 
 
@@ -378,7 +396,7 @@ def create_partition(machine: Machine, target: Instance | None, arguments: dict[
     return {**(failed(code) if code else OK), **output}
 
 
-def _refuse_partition(  # noqa: PLR0917
+def _refuse_partition(
     disk: Disk, arguments: dict[str, Value], size: int | None, whole: bool, letter: str | None, alignment: int
 ) -> int:
     if disk.table.style == RAW:

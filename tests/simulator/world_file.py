@@ -393,7 +393,7 @@ class _Builder:
             entry.finish()
         return [layout for _entry, layout in layouts]
 
-    def _partition(  # noqa: PLR0917
+    def _partition(
         self, reader: Reader, table: PartitionTable, disk_size: int, sector: int, key: str, dynamic: bool
     ) -> tuple[_Layout, PartitionTable]:
         kind = reader.text("type", "basic", choices=tuple(_PARTITION_TYPES))
@@ -830,7 +830,7 @@ class _Builder:
         contents[slot] = (image.payload, image.facts.logical_sector)
         return Medium(path, "vhd", shared)
 
-    def _new_image(  # noqa: PLR0917
+    def _new_image(
         self,
         host: Machine,
         path: str,

@@ -73,7 +73,7 @@ def finish(machine: Machine, answer: dict[str, Any], looks: int = 20) -> Instanc
     if not isinstance(job, Ref):
         return None
     for _ in range(looks):
-        row = one(machine, f"SELECT * FROM {job.class_name} WHERE InstanceID = '{job.key('InstanceID')}'")
+        row = one(machine, f"SELECT * FROM {job.class_name} WHERE InstanceID = '{job.key('InstanceID')}'")  # noqa: S608
         if row.get("JobState") not in (2, 3, 4, 5, 6):
             return row
     raise AssertionError("the job does not end")
@@ -84,7 +84,7 @@ def storage(machine: Machine, class_name: str, method: str, target: Instance | N
 
 
 def disk_of(machine: Machine, number: int) -> Instance:
-    return one(machine, f"SELECT * FROM MSFT_Disk WHERE Number = {number}", STORAGE)
+    return one(machine, f"SELECT * FROM MSFT_Disk WHERE Number = {number}", STORAGE)  # noqa: S608
 
 
 def setting(class_name: str, **properties: Any) -> Instance:

@@ -81,5 +81,5 @@ def test_a_running_vm_needs_its_disks(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WorldError, match="nowhere.yml"):
+    with pytest.raises(WorldError, match=r"nowhere\.yml"):
         World.from_yaml(tmp_path / "nowhere.yml", tmp_path)

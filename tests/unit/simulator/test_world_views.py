@@ -168,7 +168,7 @@ def test_a_new_disk_of_a_server_guest_comes_offline_and_read_only(everything: Wo
     guest = everything.machine("special")
     fresh = [d for d in guest.disks if not d.online]
     assert [d.backing.slot for d in fresh] == ["scsi 0:5"]
-    row = one(guest, f"SELECT * FROM MSFT_Disk WHERE Number = {fresh[0].number}", STORAGE)
+    row = one(guest, f"SELECT * FROM MSFT_Disk WHERE Number = {fresh[0].number}", STORAGE)  # noqa: S608
     assert (row.get("IsReadOnly"), row.get("OfflineReason"), row.get("OperationalStatus")) == (True, 1, [53267])
 
 
@@ -187,7 +187,7 @@ def test_integration_rows_exist_only_while_the_vm_runs(everything: World) -> Non
     host = everything.machine("hv01")
     running = {vm.id for vm in host.vms if vm.state not in (OFF, SAVED)}
     for name in ("Shutdown", "Heartbeat", "Vss", "KvpExchange"):
-        assert {r.get("SystemName") for r in query(host, f"SELECT * FROM Msvm_{name}Component")} == running
+        assert {r.get("SystemName") for r in query(host, f"SELECT * FROM Msvm_{name}Component")} == running  # noqa: S608
     assert len(query(host, "SELECT * FROM Msvm_VssComponentSettingData")) == len(host.vms)
 
 
@@ -248,7 +248,7 @@ def test_libvirt_questions_are_answered(tmp_path: Path) -> None:
 def test_rows_are_null_where_real_hosts_say_null(tmp_path: Path, recording: str, class_name: str, index: int) -> None:
     text = (Path(os.environ["HYPERV_PASSTHROUGH_RECORDINGS"]) / "r4sd-go-wsman-recorded" / recording).read_text("utf-8")
     host = small_world(tmp_path).machine("hv01")
-    ours = query(host, f"SELECT * FROM {class_name}")[index]
+    ours = query(host, f"SELECT * FROM {class_name}")[index]  # noqa: S608
     null = set(re.findall(r'<p:(\w+) xsi:nil="true"', text))
     given = set(re.findall(r"<p:(\w+)>", text))
     for name, value in ours.properties.items():
