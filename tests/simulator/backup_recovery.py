@@ -41,6 +41,11 @@ assumed(
     source="general knowledge; the documentation sends bare metal recovery to WinRE",
 )
 assumed(
+    "wsb-hyperv-recovery-events",
+    "The recovery of a VM writes events 1025 to 1028",
+    source="backup-engines 1.10 (inferred)",
+)
+assumed(
     "wsb-restored-state",
     "A VM that was saved for its backup comes back in saved state, any other one off",
     source="backup-engines 3.2 (inferred)",

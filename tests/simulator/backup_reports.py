@@ -36,6 +36,22 @@ assumed(
 )
 assumed("wsb-cancelled-event", "Event 8 is the end of a cancelled job", source="backup-engines 1.10: meaning presumed")
 
+assumed(
+    "wsb-restore-state",
+    "RestoreState of recovery events: 6 after success, 7 otherwise",
+    source="backup-engines 9.7: the values are unknown",
+)
+assumed(
+    "wsb-event-xml",
+    "The XML inside VolumesInfo, ComponentStatus and ComponentInfo, and the GUID of the provider",
+    source="backup-engines 1.10 names the fields, not their contents",
+)
+assumed(
+    "wsb-application-event",
+    "A failed backup also writes event 517 to the Application log",
+    source="backup-engines 1.10 gives the range 517-528 as summaries",
+)
+
 SUCCESS_STATE = 14
 RUNNING, SUCCEEDED, WARNED, FAILED, CANCELLED = "running", "succeeded", "warning", "failed", "cancelled"
 

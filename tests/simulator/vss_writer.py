@@ -54,6 +54,16 @@ assumed(
     values=("left-out", "refused"),
 )
 assumed(
+    "vss-offline-event",
+    "A VM that is saved for a backup leaves event 19100 with its name in Microsoft-Windows-Hyper-V-Worker-Admin",
+    source="backup-engines 1.10 names log and provider; number and fields are a guess",
+)
+assumed(
+    "vss-failure-codes",
+    "Which VSS error the writer's refusals give: 0x80042336, 0x8004230C, 0x8004231F",
+    source="vss.h names the codes; which refusal gives which is a guess",
+)
+assumed(
     "vss-snapshot-location",
     "The writer's rule that the snapshot folder lies on the volume of the VHDs still holds, or went with 2012 R2",
     source="backup-engines 3.2 states it from a page of the 2008 era; later hosts put the .avhdx beside its parent",

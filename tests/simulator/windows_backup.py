@@ -77,6 +77,11 @@ assumed(
     source="backup-engines 1.3 says when -machine is to be used, not what happens without it",
 )
 assumed(
+    "wsb-failure-codes",
+    "Which HRESULT a failed job has: 0x80780077 with the VSS code as detail when the snapshot fails, else the Win32 error",
+    source="backup-engines 1.10 shows a few codes; which failure gives which is a guess",
+)
+assumed(
     "wsb-same-minute",
     "Two backups within one minute have the same version identifier, and recovery takes the newer one",
     source="backup-engines 1.5 (resolution of one minute is inferred)",

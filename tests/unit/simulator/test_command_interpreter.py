@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.simulator.windows_machines import ADMINISTRATOR, make_world, read_file, run, write_file
 
 from simulator.command_language import SyntaxFault, cmd_switches, expand_percent, parse
 from simulator.processes import Token, split_command_line
 from simulator.world import Machine
+from unit.simulator.windows_machines import ADMINISTRATOR, make_world, read_file, run, write_file
 
 
 @pytest.fixture(scope="module")

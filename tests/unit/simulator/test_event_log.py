@@ -11,10 +11,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from unit.simulator.windows_machines import NOBODY, make_world, rows, run
 
 from simulator.event_log import EVENT_NAMESPACE, EventLog, XPathError
 from simulator.world import Machine
+from unit.simulator.windows_machines import NOBODY, make_world, rows, run
 
 START = datetime(2026, 10, 1, 20, 0, tzinfo=timezone.utc)
 

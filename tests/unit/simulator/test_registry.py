@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.simulator.windows_machines import call, make_world, read_file, run
 
 from simulator.registry import (
     HKEY_LOCAL_MACHINE,
@@ -26,6 +25,7 @@ from simulator.registry import (
     RegistryValue,
 )
 from simulator.world import Machine
+from unit.simulator.windows_machines import call, make_world, read_file, run
 
 HKLM = HKEY_LOCAL_MACHINE
 KEY = "SOFTWARE\\Contoso\\Prüfung"

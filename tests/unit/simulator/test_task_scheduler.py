@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.simulator.windows_machines import call, make_world, read_file, rows, run, write_file
 
 from simulator.cim import CimFault, Instance, Value
 from simulator.service import CimService
 from simulator.task_definition import NAMESPACE, TaskError, parse_duration, parse_task
 from simulator.world import Machine
+from unit.simulator.windows_machines import call, make_world, read_file, rows, run, write_file
 
 TASKS = "root/microsoft/windows/taskscheduler"
 
