@@ -33,8 +33,10 @@ from .engine import JobStatus, Waiting, wait_for
 from .errors import BackupError
 
 TASK_FOLDER = "\\hyperv.passthrough\\"
-# Fixed, because %ProgramData% cannot be expanded without knowing the machine; it is this on every Windows we know.
-JOBS_FOLDER = "C:\\ProgramData\\hyperv.passthrough\\jobs"
+# Beside the engine's own logs: only administrators may create anything there, while an ordinary user could prepare a folder
+# of our name in ProgramData, into which SYSTEM would then write. Fixed, because a variable cannot be expanded without
+# knowing the machine; it is this on every Windows we know.
+JOBS_FOLDER = "C:\\Windows\\Logs\\hyperv.passthrough\\jobs"
 
 DONE = "done.txt"
 ALREADY_THERE = 7  # exit code of a run whose folder was there

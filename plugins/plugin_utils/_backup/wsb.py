@@ -30,8 +30,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from .._hyperv.guest import file_evidence
-from .._hyperv.machine import RunningProcess, machine_facts, processes_named, services_named
+from .._hyperv.machine import RunningProcess, processes_named, services_named
 from .backup_events import CHANNEL, Binding, EventsUnreadable, bind_version, newest_record_id, read_events
 from .detached_job import DetachedJobs, JobLook, MachineClient, Step, argument, remove_folders
 from .engine import BackupRequest, BackupResult, Capabilities, Consistency, Job, JobStatus, Waiting, wait_for
@@ -146,14 +145,11 @@ def check_vss_backup_types(guest: str, host: str) -> None:
 
 
 def windows_server_backup(client: MachineClient) -> str:
-    """`installed` or `missing`, for machines whose view does not tell (the Hyper-V host); three queries.
+    """`installed` or `missing`, for machines whose view does not tell (the Hyper-V host); one query.
 
-    The engine's service and wbadmin.exe must both be there: wbadmin.exe alone may be unusable (backup-engines 1.1).
+    The engine's service tells: wbadmin.exe may be there and unusable (backup-engines 1.1).
     """
-    if "wbengine" not in services_named(client, ["wbengine"]):
-        return "missing"
-    folder = machine_facts(client).system_directory
-    return "installed" if file_evidence(client, f"{folder}\\wbadmin.exe") else "missing"
+    return "installed" if "wbengine" in services_named(client, ["wbengine"]) else "missing"
 
 
 # --- command lines --------------------------------------------------------------------------------------------------
@@ -258,6 +254,11 @@ def judge(look: JobLook, request: BackupRequest) -> Binding:
     if binding.kind == "no_start_event" and exit_code != 0:
         message = f"wbadmin ended with code {exit_code} before a backup began"
         kind = "backup_not_started"
+        if parse_target(request.target).kind == "share":
+            message += (
+                f"; it writes to {request.target} as the machine's computer account, which needs the rights on the share and "
+                "its folder"
+            )
     else:
         kind = binding.kind
     if request.phase == "host" and request.left_out_disks and kind in ("snapshot_failed", "backup_failed"):

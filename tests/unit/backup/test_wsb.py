@@ -712,11 +712,9 @@ def test_only_old_finished_runs_of_ours_are_cleaned_up(machine):
     assert f"rd /s /q {JOBS_FOLDER}\\{RUN}.items" in machine.tasks["nightly.host.3"]["xml"]
 
 
-@pytest.mark.parametrize(
-    ("service", "program", "expected"), [(1, 1, "installed"), (0, 1, "missing"), (1, 0, "missing")]
-)
-def test_the_feature_is_there_when_service_and_program_are(machine, service, program, expected):
-    machine.has_service, machine.has_wbadmin = bool(service), bool(program)
+@pytest.mark.parametrize(("service", "expected"), [(True, "installed"), (False, "missing")])
+def test_the_feature_is_told_by_its_engines_service(machine, service, expected):
+    machine.has_service = service
     assert wsb.windows_server_backup(machine) == expected
 
 
