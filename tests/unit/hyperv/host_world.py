@@ -8,14 +8,13 @@ from __future__ import annotations
 import uuid
 from datetime import datetime, timedelta, timezone
 
-from unit.hyperv.cim_store import CimStore
-
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.schema import (
     CIMV2,
     STORAGE,
     VIRTUALIZATION,
 )
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import Value
+from unit.hyperv.cim_store import CimStore
 
 HOST = "HV01"
 POOL = "353B3BE8-310C-4cf4-839E-4E1B14616136"

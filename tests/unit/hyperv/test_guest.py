@@ -11,7 +11,6 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from unit.hyperv.cim_store import CimStore
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import (
     GuestDisk,
@@ -26,6 +25,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import guest as guest_module
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.schema import BITLOCKER, CIMV2, STORAGE
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import CimPath, NotFound, Value
+from unit.hyperv.cim_store import CimStore
 
 VM_ID = "0F6A0B3C-1111-2222-3333-444455556666"
 BASIC = "{ebd0a0a2-b9e5-4433-87c0-68b6b72699c7}"

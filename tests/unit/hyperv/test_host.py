@@ -11,8 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.hyperv.cim_store import CimStore
-from unit.hyperv.host_world import CLOCK, HOST, HostWorld, guid, host_disk_path, wmi_path
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import (
     Ambiguous,
@@ -39,6 +37,8 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
     RequestNotSent,
     Value,
 )
+from unit.hyperv.cim_store import CimStore
+from unit.hyperv.host_world import CLOCK, HOST, HostWorld, guid, host_disk_path, wmi_path
 
 NAA = "600A098038303053743F463045727A39"
 

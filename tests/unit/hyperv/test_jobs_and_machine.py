@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from unit.hyperv.cim_store import CimStore
-from unit.hyperv.host_world import HostWorld
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import (
     HypervError,
@@ -24,6 +22,8 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import 
 )
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.schema import CIMV2, VIRTUALIZATION
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import CimInstance, CimPath, Value
+from unit.hyperv.cim_store import CimStore
+from unit.hyperv.host_world import HostWorld
 
 JOB = CimPath(VIRTUALIZATION, "Msvm_StorageJob", {"InstanceID": "11111111-2222-3333-4444-555555555555"})
 

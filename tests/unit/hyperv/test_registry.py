@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from unit.hyperv.cim_store import CimStore
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import (
     HypervError,
@@ -18,6 +17,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import 
 )
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.registry import MAX_STRING_CHARS
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import CimPath, Value
+from unit.hyperv.cim_store import CimStore
 
 BASE = "SOFTWARE\\hyperv.passthrough"
 NUMBERS = {"String": 1, "ExpandedString": 2, "DWORD": 4, "MultiString": 7, "QWORD": 11}

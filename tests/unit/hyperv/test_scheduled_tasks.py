@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 
 import pytest
-from unit.hyperv.cim_store import CimStore
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import (
     HypervError,
@@ -18,6 +17,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import 
 )
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.schema import TASK_SCHEDULER
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import CimInstance, CimPath, NotFound, Value
+from unit.hyperv.cim_store import CimStore
 
 FOLDER = "\\hyperv.passthrough\\"
 NEVER_RUN = datetime(1999, 11, 30, tzinfo=timezone.utc)

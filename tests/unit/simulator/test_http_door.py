@@ -22,7 +22,6 @@ from pypsrp.exceptions import AuthenticationError
 from pypsrp.exceptions import WSManFaultError as PsrpFault
 from pypsrp.shell import Process, SignalCode, WinRS
 from pypsrp.wsman import WSMan
-from unit.simulator.tiny_world import NS, V2, VM_ID, WMI, TinyAccount, TinyMachine, envelope, pull, query
 from winrm.exceptions import (
     InvalidCredentialsError,
     WinRMOperationTimeoutError,
@@ -35,6 +34,7 @@ from simulator.cim import Ref
 from simulator.door_http import HttpDoors
 from simulator.door_memory import rules_of
 from simulator.endpoint import WinRmSettings
+from unit.simulator.tiny_world import NS, V2, VM_ID, WMI, TinyAccount, TinyMachine, envelope, pull, query
 
 PASSWORD = "Correct-Horse-9"
 QUERY = "SELECT * FROM Msvm_ComputerSystem"

@@ -11,13 +11,13 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from unit.simulator.tiny_world import NS, V2, VM_ID, Client, TinyMachine, envelope, invoke, pull, query
 
 from simulator import wire
 from simulator.assumed import Switches
 from simulator.cim import CimFault, Instance
 from simulator.schema import Schema
 from simulator.wire_faults import fault_envelope
+from unit.simulator.tiny_world import NS, V2, VM_ID, Client, TinyMachine, envelope, invoke, pull, query
 
 RECORDINGS = os.environ.get("HYPERV_PASSTHROUGH_RECORDINGS", "")
 ANSWERS = Path(__file__).parent / "answers"

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from unit.wsman.scripted_host import ScriptedHost, ids, make_schema
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import Schema, WsmanClient
+from unit.wsman.scripted_host import ScriptedHost, ids, make_schema
 
 
 @pytest.fixture(scope="session")

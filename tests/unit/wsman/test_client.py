@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from unit.wsman.scripted_host import V2, ScriptedHost, answer
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
     AccessDenied,
@@ -39,6 +38,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman.client i
     MAX_RESTARTS,
 )
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman.errors import FAULTS, fault_class
+from unit.wsman.scripted_host import V2, ScriptedHost, answer
 
 Play = Callable[..., tuple[WsmanClient, ScriptedHost]]
 VM = "Msvm_ComputerSystem"

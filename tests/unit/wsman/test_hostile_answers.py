@@ -11,7 +11,6 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.wsman.scripted_host import ANSWERS, V2, answer, ids
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
     CimPath,
@@ -30,6 +29,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman.wire imp
     parse_xml,
     read_answer,
 )
+from unit.wsman.scripted_host import ANSWERS, V2, answer, ids
 
 SERVICE = CimPath(V2, "Msvm_ImageManagementService", {"CreationClassName": "x"})
 DOCTYPES = [

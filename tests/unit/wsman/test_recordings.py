@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from unit.wsman.scripted_host import V2
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
     NEVER,
@@ -30,6 +29,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman.wire imp
     read_answer,
     read_page,
 )
+from unit.wsman.scripted_host import V2
 
 HYPERV = "r4sd-go-wsman-recorded"
 

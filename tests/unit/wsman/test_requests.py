@@ -10,7 +10,6 @@ from datetime import datetime, timedelta, timezone
 from xml.etree import ElementTree
 
 import pytest
-from unit.wsman.scripted_host import STORAGE, V2, ScriptedHost, ids
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
     CimInstance,
@@ -28,6 +27,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
     parse_object_path,
     wql_literal,
 )
+from unit.wsman.scripted_host import STORAGE, V2, ScriptedHost, ids
 
 Play = Callable[..., tuple[WsmanClient, ScriptedHost]]
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 
 import pytest
-from unit.wsman.scripted_host import ScriptedHost, answer, ids
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
     AccessDenied,
@@ -24,6 +23,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
     WsmanClient,
     http_error,
 )
+from unit.wsman.scripted_host import ScriptedHost, answer, ids
 
 Play = Callable[..., tuple[WsmanClient, ScriptedHost]]
 END = ("shell_signal", "shell_deleted")

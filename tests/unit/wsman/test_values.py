@@ -14,7 +14,6 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.wsman.scripted_host import SCALAR_TYPES, STORAGE, V2, ScriptedHost
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
     NEVER,
@@ -40,6 +39,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman.values i
     encode_input,
     iso_time,
 )
+from unit.wsman.scripted_host import SCALAR_TYPES, STORAGE, V2, ScriptedHost
 
 Play = Callable[..., tuple[WsmanClient, ScriptedHost]]
 URI = "http://schemas.microsoft.com/wbem/wsman/1/wmi/root/virtualization/v2/"
