@@ -14,12 +14,21 @@ from datetime import datetime
 from typing import Any
 
 from . import event_log_provider, process_provider, registry_provider, shadow_copies, task_scheduler_provider
+from .assumed import assumed
 from .event_log import CHANNELS, HYPERV_CHANNELS, EventLog
 from .faults import effect
+from .file_system import FileSystemError
 from .processes import ProcessTable
-from .programs import find_program
+from .programs import PROGRAMS, find_program, full_path
 from .task_scheduler import TaskScheduler
 from .windows_backup import Failure, WindowsBackup
+
+assumed(
+    "wsb-program-without-feature",
+    "On a server without the feature Windows-Server-Backup the file wbadmin.exe is missing, or present and unusable",
+    source="backup-engines 1.1: it may be present",
+    values=("missing", "present"),
+)
 
 OEM_CODE_PAGES = {"de": 850, "fr": 850, "es": 850, "it": 850, "pl": 852, "ja": 932}
 
@@ -56,6 +65,23 @@ def attach(machine: Any) -> None:
     machine.backup = WindowsBackup(machine)
     machine.processes.tickers += [machine.scheduler.tick, machine.backup.tick]
     machine.processes.lookers.append(machine.backup.look)
+    if machine.kind == "host":
+        _lay_program_files(machine)
+
+
+def _lay_program_files(machine: Any) -> None:
+    """The programs as files of a host's system volume, for clients that look for them (their bytes mean nothing)."""
+    absent = set()
+    if not machine.backup.installed and machine.world.assume("wsb-program-without-feature") == "missing":
+        absent = {"wbadmin.exe", "wbengine.exe"}
+    for name in sorted({*PROGRAMS, "wbengine.exe"} - absent):
+        try:
+            volume, below = machine.resolve(full_path(name))
+            if not volume.files.exists(below):
+                volume.files.mkdir(below.rpartition("\\")[0], parents=True)
+                volume.files.write(below, b"MZ" + bytes(62))
+        except FileSystemError:
+            return  # a host without a drive C: has no place for them
 
 
 def rebooted(machine: Any) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from simulator.assumed import import_everything
 from simulator.cim import CimFault, Instance
 from simulator.faults import effects
 from simulator.service import Caller, CimService, acting_as
 from simulator.windows_backup import Failure
-from simulator.world import Machine
-from unit.simulator.windows_machines import make_world, read_file, write_file
+from simulator.world import Machine, World
+from unit.simulator.windows_machines import WORLD, make_world, read_file, write_file
 
 TASKS = "root/microsoft/windows/taskscheduler"
 NAMESPACE = "http://schemas.microsoft.com/windows/2004/02/mit/task"
@@ -125,3 +126,14 @@ def test_a_guest_that_resumes_keeps_its_processes_and_one_that_reboots_does_not(
 
 def test_faults_of_backups_can_be_named_by_a_world() -> None:
     assert {"fail_backup", "stuck_backup"} <= set(effects())
+
+
+def test_a_client_finds_wbadmin_as_a_file_only_where_the_feature_is_installed(tmp_path: Path) -> None:
+    text = WORLD.replace("{name: hv02,", "{name: hv02, missing_features: [Windows-Server-Backup],")
+    world = World.from_yaml(text, tmp_path)
+    query = r"SELECT Name FROM CIM_DataFile WHERE Name = 'C:\\Windows\\System32\\wbadmin.exe'"
+    import_everything()  # CIM_DataFile is another module's view
+    with acting_as(ADMINISTRATOR):
+        found = [len(CimService(world.machine(name)).query("root/cimv2", query).instances) for name in ("hv01", "hv02")]
+    world.close()
+    assert found == [1, 0]
