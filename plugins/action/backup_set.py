@@ -191,7 +191,10 @@ class ActionModule(HypervAction):
             raise TaskError("no_result", f"phase {phase} needs result, the registered result of {phase}_backup")
         if result.get("planned") or result["job"].get("state") is None:
             return item
-        changed = sets.record_phase(item, phase, _attempt(result), now)
+        attempt = _attempt(result)
+        purposes = [(one.run_id, one.purpose) for one in (*sets.what_is_left(item).phases, *item.attempts(phase))]
+        attempt = dataclasses.replace(attempt, purpose=dict(purposes).get(attempt.run_id, attempt.purpose))
+        changed = sets.record_phase(item, phase, attempt, now)
         if phase == "guest":
             changed = sets.record_volumes(changed, result.get("volumes") or (), result.get("sentinels") or (), now)
         return changed

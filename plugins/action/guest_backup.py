@@ -15,7 +15,7 @@ from ..plugin_utils._backup.wsb import capabilities
 from ..plugin_utils._guard import Guard, NoGuard
 from ..plugin_utils._hyperv import file_evidence, list_root, observe_guest, utc_now
 from ..plugin_utils._hyperv.volumes import mounted_volumes
-from ..plugin_utils._job import OPTIONS, BackupJob
+from ..plugin_utils._job import OPTIONS, BackupJob, earlier_run, is_under_way, may_be_pruned
 from ..plugin_utils._task import HypervAction, Outcome, Run, TaskError
 
 if t.TYPE_CHECKING:
@@ -66,13 +66,16 @@ class ActionModule(HypervAction):
             )
         volumes = {volume.path: volume for disk in guest.disks for volume in disk.volumes}
         chosen = [volumes[path] for path in dict.fromkeys(paths)]
-        check_target(
-            target,
-            volumes=[volume.to_dict() for volume in mounted_volumes(run.client)],
-            source_paths=paths,
-            left_out_paths=_on_left_out_disks(coverage),
-            needed_bytes=sum(volume.used_bytes or 0 for volume in chosen),
-        )
+        earlier = earlier_run(run, "guest")
+        if not is_under_way(earlier):
+            check_target(
+                target,
+                volumes=[volume.to_dict() for volume in mounted_volumes(run.client)],
+                source_paths=paths,
+                left_out_paths=_on_left_out_disks(coverage),
+                needed_bytes=sum(volume.used_bytes or 0 for volume in chosen),
+                may_be_pruned=may_be_pruned(run.client, target),
+            )
         request = BackupRequest(
             phase="guest",
             target=arguments["target"],
@@ -86,9 +89,11 @@ class ActionModule(HypervAction):
         sentinels = [_sentinel(run, path) for path in arguments["sentinels"]]
         host = run.client_of(arguments["hyperv_host"]) if arguments["hyperv_host"] else None
         guard = Guard(run, host).attach(arguments["lease"]) if host and arguments["lease"] else NoGuard(run)
-        job = BackupJob(run, request, guard, reference_clock=None if host is None else lambda: utc_now(host))
-        more = {"volumes": evidence, "sentinels": sentinels}
-        return job.planned(**more) if run.check_mode else job.run(**more, machine=view["guest"]["computer_name"])
+        job = BackupJob(
+            run, request, guard, earlier=earlier, reference_clock=None if host is None else lambda: utc_now(host)
+        )
+        more = {"volumes": evidence, "sentinels": sentinels, "machine": view["guest"]["computer_name"]}
+        return job.planned(**more) if run.check_mode else job.run(**more)
 
 
 def _root_listing(run: Run, volume: GuestVolume) -> dict[str, t.Any] | None:

@@ -15,18 +15,23 @@ import typing as t
 from ._backup.backup_set import run_id_for
 from ._backup.detached_job import DetachedJobs
 from ._backup.errors import BackupError
+from ._backup.target import VERSIONS_FOLDER
 from ._backup.wsb import WindowsServerBackup
 from ._guard import waiting_of, with_timeout
 from ._hyperv import utc_now
+from ._hyperv.volumes import has_folder
 from ._task import Outcome, TaskError
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from ._backup.detached_job import JobLook
     from ._backup.engine import BackupRequest
+    from ._backup.target import Target
     from ._guard import Guard, NoGuard
     from ._task import Run
+    from ._wsman import WsmanClient
 
 #: Options of both tasks; documented in the fragment backup_job.
 OPTIONS: Mapping[str, Mapping[str, t.Any]] = {
@@ -44,10 +49,29 @@ OPTIONS: Mapping[str, Mapping[str, t.Any]] = {
 _HELPER_TIMEOUT_S = 900.0  # listing a target takes seconds; a share that has gone away takes minutes
 
 
+def earlier_run(run: Run, phase: str) -> JobLook:
+    """What the machine knows of this run: a rerun attaches to it, whatever has changed since it was started."""
+    return DetachedJobs(run.client).look(run_id_for(run.arguments["set_id"], phase, run.arguments["attempt"]))
+
+
+def is_under_way(earlier: JobLook) -> bool:
+    """It runs or has ended, so that nothing will be started: what is checked before a start does not matter any more."""
+    return earlier.is_known and not earlier.is_pending
+
+
+def may_be_pruned(client: WsmanClient, target: Target) -> bool:
+    """Whether Windows Server Backup may make room on a target by itself, because older versions lie there.
+
+    Only a target with a drive letter can be looked at; of another one it is not known, so that it counts as one.
+    """
+    return target.letter is None or has_folder(client, target.letter, VERSIONS_FOLDER)
+
+
 class BackupJob:
     """One run of an engine on the task's target machine.
 
     Args:
+        earlier: what `earlier_run` saw.
         reference_clock: the clock of the VM's Hyper-V host, when the target is another machine: the two snapshots of a set
             are compared by the host's clock, and neither machine's clock nor the controller's is trusted to be right.
     """
@@ -58,12 +82,14 @@ class BackupJob:
         request: BackupRequest,
         guard: Guard | NoGuard,
         *,
+        earlier: JobLook,
         reference_clock: Callable[[], datetime] | None = None,
     ) -> None:
         arguments = run.arguments
         self._run = run
         self._request = request
         self._guard = guard
+        self._is_known = earlier.is_known
         self._reference_clock = reference_clock
         self.run_id = run_id_for(arguments["set_id"], request.phase, arguments["attempt"])
         self._waiting = waiting_of(
@@ -76,7 +102,7 @@ class BackupJob:
 
     def planned(self, **more: t.Any) -> Outcome:
         """What check mode returns: every key, nothing started."""
-        changed = not self._is_known()
+        changed = not self._is_known
         return Outcome(
             changed=changed,
             data={
@@ -96,8 +122,7 @@ class BackupJob:
         started = utc_now(run.client)
         offset = 0.0 if self._reference_clock is None else (started - self._reference_clock()).total_seconds()
         self._guard.check()
-        known = self._is_known()
-        if not known:
+        if not self._is_known:
             self._queue()
         job = self._engine.start(self.run_id, self._request)
         run.changed = not job.attached
@@ -121,9 +146,6 @@ class BackupJob:
         return Outcome(
             changed=run.changed, data=data, diff=self._diff() if run.changed else (), warnings=result.warnings
         )
-
-    def _is_known(self) -> bool:
-        return DetachedJobs(self._run.client).look(self.run_id).is_known
 
     def _queue(self) -> None:
         """Wait until no other backup or recovery runs; it is never stopped."""

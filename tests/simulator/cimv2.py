@@ -367,7 +367,7 @@ def win32_volumes(machine: Machine) -> Iterable[Row]:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowsService:
-    """A service and when it exists: ``on`` is "all", "host" (Hyper-V role), "server", "cluster", "feature:<name>"."""
+    """A service and when it exists: ``on`` is "all", "host" (Hyper-V role), "server", "cluster", "backup" (its engine)."""
 
     name: str
     title: str
@@ -390,7 +390,7 @@ SERVICES: tuple[WindowsService, ...] = (
     ),
     WindowsService(
         name="wbengine", title="Block Level Backup Engine Service", state="Stopped", mode="Manual",
-        path='"C:\\Windows\\system32\\wbengine.exe"',
+        path='"C:\\Windows\\system32\\wbengine.exe"', on="backup",
     ),
     WindowsService(
         name="MSiSCSI", title="Microsoft iSCSI Initiator Service", state="Stopped", mode="Manual", path=_SVCHOST,
@@ -465,6 +465,7 @@ def _exists(machine: Machine, service: WindowsService) -> bool:
         "guest": machine.kind == "guest" and machine.vm is not None and machine.vm.traits.integration_installed,
         "cluster": machine.cluster is not None,
         "domain controller": machine.os.product_type == 2,
+        "backup": machine.backup is not None and machine.backup.installed,
     }[service.on]
 
 

@@ -20,6 +20,7 @@ from .errors import TargetRefused
 
 MAX_TARGET_CHARS = 200
 FILE_SYSTEMS = frozenset({"NTFS", "REFS"})
+VERSIONS_FOLDER = "WindowsImageBackup"  # in the root of a target that holds versions (backup-engines 1.3)
 
 # cmd.exe cannot be handed these inside its own command line in a way that survives delayed expansion.
 _REFUSED = re.compile(r"[\x00-\x1f\x7f\"%!^<>|*]")
@@ -93,6 +94,7 @@ def check_target(
     source_paths: Iterable[str] = (),
     left_out_paths: Iterable[str] = (),
     needed_bytes: int | None = None,
+    may_be_pruned: bool = False,
 ) -> None:
     """Refuse a target that cannot work, by what is known before the run.
 
@@ -102,6 +104,8 @@ def check_target(
         source_paths: volume GUID paths that are backed up.
         left_out_paths: GUID paths of volumes on this VM's left-out disks: the backup would lie on what it is to save.
         needed_bytes: used bytes of what is backed up; None skips the check of room.
+        may_be_pruned: older versions may lie there, which Windows Server Backup drops when it needs room (backup-engines 1.4):
+            then only a target that is too small as a whole is refused.
 
     Raises: `TargetRefused`: `target_missing`, `target_is_source`, `target_on_left_out_disk`, `target_file_system`,
         `target_full`. A share is not looked at.
@@ -132,12 +136,12 @@ def check_target(
             "target_file_system",
             f"The target {target.text} has the file system {file_system or 'RAW'}; Windows Server Backup needs NTFS or ReFS.",
         )
-    free = _free_bytes(found)
+    free = found.get("size_bytes") if may_be_pruned else _free_bytes(found)
     if needed_bytes is not None and free is not None and free < needed_bytes:
         raise TargetRefused(
             "target_full",
-            f"The target {target.text} has {free} bytes free and the backup can need {needed_bytes}; make room or choose "
-            "another target.",
+            f"The target {target.text} has {free} bytes {'in all' if may_be_pruned else 'free'} and the backup can need "
+            f"{needed_bytes}; make room or choose another target.",
         )
 
 

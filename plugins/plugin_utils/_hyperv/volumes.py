@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .._wsman import CimInstance
+from .._wsman import CimInstance, wql_literal
 from .cim_access import CimClient
 from .schema import CIMV2
 
@@ -40,6 +40,13 @@ class MountedVolume:
 def mounted_volumes(client: CimClient) -> tuple[MountedVolume, ...]:
     """All volumes that Win32_Volume shows (windows-storage 3.8)."""
     return tuple(_volume(row) for row in client.query(CIMV2, "Win32_Volume"))
+
+
+def has_folder(client: CimClient, letter: str, name: str) -> bool:
+    """Whether a folder of that name lies in the root of a drive."""
+    where = f"Drive = {wql_literal(letter + ':')} AND Path = {wql_literal(chr(92))}"
+    rows = client.query(CIMV2, "CIM_LogicalFile", where=where)
+    return any(str(row.get("Name") or "").rpartition("\\")[2].casefold() == name.casefold() for row in rows)
 
 
 def _volume(row: CimInstance) -> MountedVolume:
