@@ -245,6 +245,7 @@ class DirectoryFileSystem(FileSystem):
         self._capacity = capacity
         self._base_use = used or metadata_bytes(kind, capacity, cluster_size)
         self._contents: dict[Path, SparseFile] = {}
+        self._used: int | None = None
         root.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -252,11 +253,23 @@ class DirectoryFileSystem(FileSystem):
         return self._capacity
 
     def _free(self) -> int:
-        used = self._base_use
-        for folder, _names, files in os.walk(self.root):
-            for name in files:
-                used += -(-os.lstat(os.path.join(folder, name)).st_size // self.cluster_size) * self.cluster_size
-        return self._capacity - used
+        if self._used is None:  # counted once, then kept: only this class changes the files
+            self._used = 0
+            for folder, _names, files in os.walk(self.root):
+                self._used += sum(self._clusters_of(os.lstat(os.path.join(folder, name)).st_size) for name in files)
+        return self._capacity - self._base_use - self._used
+
+    def _clusters_of(self, size: int) -> int:
+        return -(-size // self.cluster_size) * self.cluster_size
+
+    def account(self, old: int, new: int) -> None:
+        """A file changed its size from ``old`` to ``new`` bytes."""
+        if self._used is not None:
+            self._used += self._clusters_of(new) - self._clusters_of(old)
+
+    def recount(self) -> None:
+        """Files were changed behind our back: count them anew when asked."""
+        self._used = None
 
     def real_path(self, path: str, *, must_exist: bool = True) -> Path:
         """The real file behind a path, letter case ignored; with ``must_exist`` false the last part may be new."""
@@ -324,6 +337,7 @@ class DirectoryFileSystem(FileSystem):
             raise FileSystemError(ERROR_DISK_FULL, path)
         with real.open("wb") as stream:
             stream.truncate(size)
+        self.account(old, size)
         content = self._contents.setdefault(real, _CappedFile(real, self))
         content.touched()
         return content
@@ -350,7 +364,9 @@ class DirectoryFileSystem(FileSystem):
             if any(real.iterdir()) and not recursive:
                 raise FileSystemError(ERROR_DIR_NOT_EMPTY, path)
             shutil.rmtree(real)
+            self.recount()
         else:
+            self.account(real.stat().st_size, 0)
             real.unlink()
         self._forget(real)
 
@@ -385,6 +401,7 @@ class _CappedFile(SparseFile):
     def resize(self, size: int) -> None:
         if size - self.size > self._owner.free:
             raise FileSystemError(ERROR_DISK_FULL, self.path.name)
+        self._owner.account(self.size, size)
         super().resize(size)
 
 

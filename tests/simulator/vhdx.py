@@ -10,6 +10,7 @@ Facts: windows-storage 5.4; structure from the public format specification [MS-V
 
 from __future__ import annotations
 
+import functools
 import struct
 import uuid
 from collections.abc import Iterator
@@ -69,6 +70,7 @@ def crc32c(data: bytes) -> int:
     return value ^ 0xFFFFFFFF
 
 
+@functools.lru_cache(maxsize=512)
 def _sealed(block: bytes) -> bytes:
     """The block with its checksum (bytes 4..8) filled in."""
     return block[:4] + struct.pack("<I", crc32c(block[:4] + b"\0\0\0\0" + block[8:])) + block[8:]

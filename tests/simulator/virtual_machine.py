@@ -456,15 +456,22 @@ class Vm:
 
     # -- files
 
+    def media_paths(self) -> list[str]:
+        """Image files that the VM's drives and its checkpoints name, chains not followed."""
+        lists = [self.controllers, *(c.controllers for c in self.checkpoints)]
+        return [
+            drive.medium.path
+            for controllers in lists
+            for controller in controllers
+            for drive in controller.drives.values()
+            if drive.medium is not None and drive.medium.kind == "vhd"
+        ]
+
     def vhd_paths(self) -> list[str]:
         """Every image file that the VM or one of its checkpoints names, chains followed, each once."""
         found: dict[str, str] = {}
-        lists = [self.controllers, *(c.controllers for c in self.checkpoints)]
-        for controllers in lists:
-            for controller in controllers:
-                for drive in controller.drives.values():
-                    if drive.medium is not None and drive.medium.kind == "vhd":
-                        self._follow(drive.medium.path, found)
+        for path in self.media_paths():
+            self._follow(path, found)
         return list(found.values())
 
     def _follow(self, path: str, found: dict[str, str]) -> None:

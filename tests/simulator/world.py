@@ -213,6 +213,7 @@ class Machine:
         self.arriving = 0
         self.jobs = JobTable(self)
         self._volume_cache: dict[str, Volume] = {}
+        self._held: dict[str, tuple[tuple[object, ...], dict[tuple[str, str], str]]] = {}
 
     # -- names and time
 
@@ -468,10 +469,19 @@ class Machine:
     def locked_files(self) -> dict[tuple[str, str], str]:
         """Files that a running VM or a mount holds open: key of the file -> who holds it."""
         held: dict[tuple[str, str], str] = {}
+        letters = tuple((guid, mount.letter) for guid, mount in self.mounts.items())
         for vm in self.vms:
-            if vm.running:
+            if not vm.running:
+                self._held.pop(vm.id, None)
+                continue
+            state = (letters, vm.name, *vm.media_paths())
+            known = self._held.get(vm.id)
+            if known is None or known[0] != state:  # following chains opens files: only when something changed
+                found: dict[tuple[str, str], str] = {}
                 for path in vm.vhd_paths():
-                    self._hold(held, path, vm.name)
+                    self._hold(found, path, vm.name)
+                known = self._held[vm.id] = (state, found)
+            held.update(known[1])
         for mounted in self.mounted_images:
             self._hold(held, mounted.path, "a mounted image")
         return held
