@@ -256,3 +256,30 @@ def test_rows_are_null_where_real_hosts_say_null(tmp_path: Path, recording: str,
             assert value is None, f"{name} is NULL on a real host"
         if name in given:
             assert value is not None, f"{name} has a value on a real host"
+
+
+FLIPPED = [
+    ("no-drive-letter", "empty"),
+    ("offline-partitions", "hidden"),
+    ("dynamic-volumes", "hidden"),
+    ("drive-address", "empty"),
+    ("host-drive-row-attached", "hidden"),
+    ("vhd-unique-id", "big-endian"),
+    ("passthrough-guest-identity", "hidden"),
+    ("virtual-disk-id-text", "braces"),
+]
+
+
+@pytest.mark.parametrize(("identifier", "value"), FLIPPED)
+def test_rows_fit_the_schema_under_either_value_of_an_assumption(tmp_path: Path, identifier: str, value: str) -> None:
+    text = (WORLDS / "small.yml").read_text("utf-8") + f"\nswitches: {{{identifier}: {value}}}\n"
+    world = World.from_yaml(text, tmp_path)
+    plain = small_world(tmp_path / "plain")
+    differs = identifier in ("virtual-disk-id-text", "dynamic-volumes")  # small.yml has nothing to show them with
+    for machine, other in zip(world.machines, plain.machines, strict=True):
+        cim = service(machine)
+        for namespace, name in _classes(machine):
+            entry = cim.schema.get(namespace, name)
+            rows = [row.properties for row in cim.exact_rows(entry, {})]
+            differs = differs or rows != [row.properties for row in service(other).exact_rows(entry, {})]
+    assert differs
