@@ -115,7 +115,7 @@ def coverage(
     guest_engine: str = "wsb",
     host_engine: str = "wsb",
     guest_storage: str = "ask",
-    accept_gaps: t.Sequence[str] = (),
+    accept_gaps: t.Sequence[str] | str = (),
 ) -> dict[str, t.Any]:
     for engine in (guest_engine, host_engine):
         if engine != "wsb":
@@ -129,12 +129,25 @@ def coverage(
             guest_engine=capabilities(guest["guest"]) if answered and guest is not None else None,
             host_engine=capabilities(host),
             guest_storage=guest_storage,
-            accept_gaps=accept_gaps,
+            accept_gaps=_texts(accept_gaps),
             guest_error=None if guest_storage == "none" else error,
         )
     except BackupError as err:
         raise AnsibleFilterError(str(err)) from err
     return {**plan, "guest_storage": guest_storage}
+
+
+def _texts(accept_gaps: t.Sequence[str] | str) -> list[str]:
+    """A role's argument spec lets one text with commas pass for a list (`-e name=a,b`) but hands it on as it is."""
+    if isinstance(accept_gaps, str):
+        return [part.strip() for part in accept_gaps.split(",") if part.strip()]
+    for item in accept_gaps:
+        if not isinstance(item, str):
+            raise AnsibleFilterError(
+                f"accept_gaps holds {item} without quotes, which YAML reads as a number and may rewrite, but an identity must "
+                f'be text; quote it: "{item}"'
+            )
+    return list(accept_gaps)
 
 
 class FilterModule:

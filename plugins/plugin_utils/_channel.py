@@ -466,7 +466,7 @@ def _managed_kerberos(connection: ConnectionBase, user: str | None, password: st
         raise ConnectionRefused(
             "kerberos",
             "this ansible-core's winrm plugin has no managed Kerberos that can be used; run kinit beforehand and set "
-            "ansible_winrm_kerberos_mode: manual",
+            "ansible_winrm_kinit_mode: manual",
         )
     try:
         build()

@@ -26,7 +26,7 @@ from ansible.utils.display import Display
 from ._channel import ConnectionRefused, open_channel, open_sibling_channel
 from ._hyperv import HypervError
 from ._hyperv.schema import SCHEMA
-from ._wsman import WsmanClient, WsmanError
+from ._wsman import ReplyLost, WsmanClient, WsmanError
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -144,7 +144,8 @@ class HypervAction(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         except (WsmanError, HypervError, ConnectionRefused, TaskError) as err:
             changed = run.changed or bool(getattr(err, "changed", False))
             details = getattr(err, "details", None) or {}
-            result.update(_failure(err.kind, str(err), target=run.target, changed=changed, **details))
+            sentence = f"{err}; only reading was interrupted, run again" if isinstance(err, ReplyLost) else str(err)
+            result.update(_failure(err.kind, sentence, target=run.target, changed=changed, **details))
         except AnsibleError:
             raise
         except Exception as err:  # noqa: BLE001  # an operator never gets a traceback as an answer; -vvv shows it

@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from playbook_run import PlaybookRun, TaskResult
+from simulator.door_memory import rules_of
 from wire_tap import WireTap
 
 pytestmark = [pytest.mark.e2e, pytest.mark.core]
 
 PASSWORD = "C0rrect-Horse-Battery"
+GUEST_PASSWORD = "An0ther-Horse-Battery"
 VIEWER = "V1ewer-Without-Rights"
 WRONG = "Wr0ng-Horse-Battery"
 WORLD = f"""
@@ -36,6 +39,10 @@ luns:
 hosts:
   - name: hv01
     address: 127.21.0.1
+    volumes:
+      - {{letter: C, size: 60G, label: System}}
+      - {{letter: D, size: 60G, label: VMs}}
+      - {{letter: E, size: 60G, label: Backup}}
     luns: [data1]
     winrm: {{basic: true}}
   - name: plain01
@@ -46,15 +53,23 @@ vms:
     host: hv01
     generation: 2
     disks:
-      - {{slot: "scsi 0:0", vhd: 'D:\\VMs\\sql01\\os.vhdx', size: 8M}}
+      - {{slot: "scsi 0:0", vhd: 'D:\\VMs\\sql01\\os.vhdx', size: 16M}}
       - {{slot: "scsi 0:1", lun: data1}}
     guest:
       address: 127.21.1.1
+      accounts: {{Administrator: {{password: {GUEST_PASSWORD}}}}}
       disks:
         - slot: "scsi 0:0"
           partitions:
             - {{letter: C, label: Windows, boot: true, files: {{count: 2, size: 16K}}}}
+        - slot: "scsi 0:1"
+          partitions:
+            - {{letter: S, label: Data, files: {{count: 2, size: 16K}}}}
 """
+
+HKEY_LOCAL_MACHINE = 0x80000002
+PSRP = {"ansible_connection": "psrp", "ansible_psrp_protocol": "http", "ansible_psrp_auth": "ntlm"}
+STARTS = {"Create", "RegisterByXml", "StartByPath"}  # of a process or a scheduled task
 
 Lab = Any
 
@@ -245,3 +260,207 @@ def test_what_would_go_over_the_wire_in_clear_text_or_by_ssh_is_refused_before_a
 def test_no_failure_of_one_host_touches_another(survey: Survey) -> None:
     assert survey.run.status == 2
     assert {task.host for task in survey.run.failures()} == set(REFUSED)
+
+
+# -- one channel, and what is repaired -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def both_plugins(lab: Lab) -> Iterator[dict[str, WireTap]]:
+    """hv01 behind one tap as `winrm` and behind another as `psrp`."""
+    with contextlib.ExitStack() as stack:
+        door, hv01 = lab.doors.door("hv01"), lab.hosts["hv01"]
+        taps = {name: stack.enter_context(WireTap(door.address, door.port)) for name in ("winrm", "psrp")}
+        lab.hosts.clear()
+        for name, more in (("winrm", {}), ("psrp", PSRP)):
+            lab.hosts[name] = {**hv01, **more, "ansible_port": taps[name].port}
+        yield taps
+
+
+def executed(lab: Lab) -> list[tuple[str, str, str]]:
+    return [
+        (entry.summary.action, entry.summary.class_name, entry.summary.method)
+        for entry in rules_of(lab.world).transcript
+    ]
+
+
+def test_all_items_of_a_loop_share_one_connection_and_one_logon(lab: Callable[[str], Lab]) -> None:
+    world = lab(WORLD)
+    with both_plugins(world) as taps:
+        run = world.run(play({**DISK_INFO, "loop": [1, 2, 3]}))
+        assert run.status == 0, run.output
+        assert {name: (tap.connections, tap.logons) for name, tap in taps.items()} == {"winrm": (1, 1), "psrp": (1, 1)}
+
+
+def test_a_connection_that_the_server_dropped_meanwhile_is_cured_and_nothing_runs_twice(
+    lab: Callable[[str], Lab],
+) -> None:
+    world = lab(WORLD)
+    rules = rules_of(world.world)
+    with both_plugins(world) as taps:
+        assert world.run(play(DISK_INFO), "--limit", "winrm").status == 0
+        undisturbed = executed(world)
+        for name, tap in taps.items():
+            rules.transcript.clear()
+            rules.clear()
+            rules.add({"effect": "close", "skip": len(undisturbed) - 1})
+            before = tap.connections
+            run = world.run(play({**DISK_INFO, "loop": [1, 2], "loop_control": {"pause": 0.3}}), "--limit", name)
+            assert run.status == 0, run.output
+            assert executed(world) == undisturbed * 2
+            # the first one, the one that is refused with HTTP 400 as it has no security context, and the cure
+            assert tap.connections - before == 3
+
+
+OPEN_SET = (
+    {"ansible.builtin.include_role": {"name": "hyperv.passthrough.discover"}},
+    {
+        "hyperv.passthrough.backup_set": {
+            "vm": "{{ discover_coverage.vm.id }}",
+            "state": "open",
+            "host_target": "E:",
+            "guest_target": "C:",
+            "coverage": "{{ discover_coverage }}",
+        },
+        "delegate_to": "{{ hyperv_host }}",
+    },
+)
+
+
+@pytest.mark.parametrize("plugin", ["winrm", "psrp"])
+def test_a_lost_answer_to_an_invoke_is_an_unknown_outcome_and_is_never_sent_again(
+    lab: Callable[[str], Lab], plugin: str
+) -> None:
+    world = lab(WORLD)
+    if plugin == "psrp":
+        world.hosts["hv01"].update(PSRP)
+    # the first one finds no key to write to, the second one writes the claim of the VM's lease
+    rules_of(world.world).add({"match": {"method": "^SetStringValue$"}, "effect": "drop_after", "skip": 1})
+    run = world.run(play(*OPEN_SET, hosts="hyperv_guests"))
+    (failed,) = run.failures()
+    assert failed.result["error"] == {"kind": "outcome_unknown", "host": "hv01"}
+    assert "not known" in failed.result["msg"]
+    assert [method for _, _, method in executed(world)].count("SetStringValue") == 2
+    leases = world.world.machine("hv01").registry.find(HKEY_LOCAL_MACHINE, "SOFTWARE\\hyperv.passthrough\\Leases")
+    assert [len(lease.values) for lease in leases.subkeys.values()] == [1]
+
+
+def test_a_lost_answer_to_a_question_is_asked_for_once_more(lab: Callable[[str], Lab]) -> None:
+    world = lab(WORLD)
+    rules = rules_of(world.world)
+    asked = {"machine": "hv01", "query": "Msvm_ComputerSystem"}
+    rules.add({"match": asked, "effect": "drop_after", "count": 1})
+    assert world.run(play(DISK_INFO), "--limit", "hv01").status == 0
+    rules.add({"match": asked, "effect": "drop_after", "count": 0})
+    run = world.run(play(DISK_INFO), "--limit", "hv01")
+    (failed,) = run.failures()
+    assert failed.result["error"]["kind"] == "reply_lost"
+    assert failed.result["msg"].endswith("run again")
+
+
+# -- names that lead nowhere, and text that YAML changed ----------------------------------------------------------------
+
+
+def test_a_host_that_is_not_in_the_inventory_is_a_sentence_and_never_an_ssh(lab: Callable[[str], Lab]) -> None:
+    world = lab(WORLD)
+    world.inventory["all"]["hosts"] = {"jump01": {"ansible_host": "127.21.0.1", "ansible_connection": "ssh"}}
+    backup = {
+        "vm_id": "{{ discover_coverage.vm.id }}",
+        "coverage": "{{ discover_coverage }}",
+        "target": "C:",
+        "set_id": "0-0-0",
+        "lease": "vm-0=0",
+    }
+    tasks = [
+        {**DISK_INFO, "delegate_to": "hv99"},
+        {**DISK_INFO, "delegate_to": "jump01"},
+        {"hyperv.passthrough.guest_backup": {**backup, "hyperv_host": "hv99"}},
+        {"hyperv.passthrough.guest_backup": {**backup, "hyperv_host": "jump01"}},
+    ]
+    run = world.run(play(OPEN_SET[0], *({**task, "ignore_errors": True} for task in tasks), hosts="hyperv_guests"))
+    failed = [task.result for task in run.failures()]
+    assert [result["error"]["kind"] for result in failed] == [
+        "not_windows",
+        "not_windows",
+        "unknown_host",
+        "not_windows",
+    ]
+    for result, name in zip(failed, ["hv99", "jump01", "hv99", "jump01"], strict=True):
+        assert name in result["msg"]
+        assert "inventory" in result["msg"]
+
+
+def test_a_typo_in_hyperv_host_stops_that_vm_alone_and_says_what_to_correct(lab: Callable[[str], Lab]) -> None:
+    world = lab(WORLD)
+    world.guests["other01"] = {**world.guests["sql01"], "hyperv_host": "hv10"}
+    run = world.run("hyperv.passthrough.discover")
+    assert run.status == 2
+    assert {task.host for task in run.failures()} == {"other01"}
+    assert "hv10 is not a Windows host of this inventory" in run.failures()[-1].result["msg"]
+    assert run.of("set_fact", "sql01")
+
+
+@pytest.mark.parametrize("name", [83, 6e5, True, "83"])
+def test_a_vm_name_that_yaml_turned_into_something_else_is_refused(lab: Callable[[str], Lab], name: Any) -> None:
+    world = lab(WORLD)
+    world.guests["sql01"]["hyperv_vm"] = name
+    run = world.run(play(OPEN_SET[0], hosts="hyperv_guests"))
+    (failed,) = run.failures()
+    if isinstance(name, str):
+        assert failed.result["error"]["kind"] == "unknown_vm"
+    else:
+        assert "quotes" in failed.result["msg"]
+        assert executed(world) == []
+
+
+def test_identities_without_quotes_in_a_task_are_refused_before_anything_is_sent(lab: Callable[[str], Lab]) -> None:
+    world = lab(WORLD)
+    tasks = [
+        {"hyperv.passthrough.disk_info": {"vms": [123]}},
+        {"hyperv.passthrough.host_backup": {"vm": 123, "target": "E:", "set_id": "x"}},
+        {"hyperv.passthrough.backup_set_info": {"vm_id": 6e5}},
+    ]
+    run = world.run(play(*({**task, "ignore_errors": True} for task in tasks)), "--limit", "hv01")
+    assert [task.result["error"]["kind"] for task in run.failures()] == ["unquoted_identity"] * 3
+    assert 'quote it: vms: "123"' in run.failures()[0].result["msg"]
+    assert executed(world) == []
+
+
+def test_become_is_ignored_and_said_so(lab: Callable[[str], Lab]) -> None:
+    run = lab(WORLD).run(play(DISK_INFO, become=True, become_user="SYSTEM"), "--limit", "hv01")
+    assert run.status == 0, run.output
+    assert "become is ignored" in " ".join(run.output.split())
+
+
+# -- the main job ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plugin", ["winrm", "psrp"])
+def test_the_main_job_with_options_given_as_texts_and_templated_credentials(
+    lab: Callable[[str], Lab], plugin: str
+) -> None:
+    world = lab(WORLD)
+    for machine in (*world.hosts.values(), *world.guests.values()):
+        machine.update(PSRP if plugin == "psrp" else {})
+        machine.update(secret=machine["ansible_password"], ansible_password="{{ secret }}")
+    options = {
+        "host_target": "E:",
+        "guest_target": "C:",
+        "poll_interval": "0",
+        "allow_offline": "false",
+        "copy_beside_backup": "false",
+        "max_skew": "7200",
+        "accept_gaps": "guest_unverified,SCSI 7:7",
+        "sentinels": "S:\\none.txt",
+    }
+    extra = [word for name, value in options.items() for word in ("-e", f"two_phase_backup_{name}='{value}'")]
+    run = world.run("hyperv.passthrough.two_phase_backup", *extra)
+    assert run.status == 0, run.output
+    record = run.of("backup_set", "sql01")[-1].result["set"]
+    assert record["state"] == "good"
+    assert record["copies"] == []
+    # while the guest's job runs, its task looks after the lease on the host, with the host's own account
+    seen = [entry.summary for entry in rules_of(world.world).transcript]
+    started = next(at for at, item in enumerate(seen) if item.machine == "sql01" and item.method in STARTS)
+    last = max(at for at, item in enumerate(seen) if item.machine == "sql01")
+    assert "hv01" in {item.machine for item in seen[started:last]}
