@@ -588,3 +588,20 @@ def time_zone(machine: Machine) -> Iterable[Row]:
         "DaylightName": name,
         "DaylightBias": 0,
     }
+
+
+@view(NS, "Win32_ShadowStorage")
+def shadow_storage(machine: Machine) -> Iterable[Row]:
+    """Associations of volumes with the volume that holds their diff area, where one was set up."""
+    for guid, (store, limit) in machine.shadow_storage.items():
+        source, target = machine.volume_by_guid(guid), machine.volume_by_guid(store)
+        if source is None or target is None or target.is_raw:
+            continue
+        used = sum(size for purpose, size in target.files.reservations.items() if guid in purpose)
+        yield {
+            "Volume": Ref(NS, "Win32_Volume", {"DeviceID": source.path}),
+            "DiffVolume": Ref(NS, "Win32_Volume", {"DeviceID": target.path}),
+            "AllocatedSpace": used,
+            "UsedSpace": used,
+            "MaxSpace": limit or target.size // 10,
+        }

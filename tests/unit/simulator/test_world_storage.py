@@ -336,3 +336,18 @@ def test_a_running_vms_image_cannot_be_touched_but_a_shadow_copy_reads_it(tmp_pa
         with pytest.raises(Exception, match="being used by another process"):
             act()
     assert volume.files.open(relative).size > 16 << 20
+
+
+def test_a_diff_area_on_another_volume_is_told_and_takes_its_space(tmp_path: Path) -> None:
+    host = small_world(tmp_path).machine("hv01")
+    source, store = host.volume_by_letter("D"), host.volume_by_letter("E")
+    assert source is not None and store is not None
+    assert query(host, "SELECT * FROM Win32_ShadowStorage", "root/cimv2") == []
+    host.shadow_storage[source.guid] = (store.guid, 10 << 30)
+    free = store.free
+    store.reserve(f"diff area of {source.guid}", 1 << 30)
+    row = one(host, "SELECT * FROM Win32_ShadowStorage", "root/cimv2")
+    assert (row.get("UsedSpace"), row.get("MaxSpace")) == (1 << 30, 10 << 30)
+    assert store.free == free - (1 << 30)
+    store.reserve(f"diff area of {source.guid}", 0)
+    assert store.free == free
