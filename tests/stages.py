@@ -73,8 +73,8 @@ def sanity_home() -> Path:
     settings = configparser.ConfigParser(interpolation=None)
     settings["global"] = {}
     for line in listed.splitlines():
-        name, _, value = line.partition("=")
-        section, _, key = name.rpartition(".")
+        name, _unused, value = line.partition("=")
+        section, _unused, key = name.rpartition(".")
         if section in ("global", ":env:", "install") and key not in ("config-file",):
             settings["global"][key] = value.strip("'\"").replace("\\n", "\n")
     folder = home / ".config" / "pip"

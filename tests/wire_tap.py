@@ -42,13 +42,13 @@ class WireTap:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self._listener.close()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # the listener was closed
             while True:
-                client, _ = self._listener.accept()
+                client, _unused = self._listener.accept()
                 self.connections += 1
                 door = socket.create_connection(self._door)
                 threading.Thread(target=self._pump, args=(client, door, True), daemon=True).start()

@@ -135,7 +135,7 @@ class HypervAction(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         if unquoted:
             return {**result, **_failure("unquoted_identity", unquoted, target=None, changed=False)}
         try:
-            _, arguments = self.validate_argument_spec(**self.SPEC)
+            _unused, arguments = self.validate_argument_spec(**self.SPEC)
         except AnsibleError as err:
             return {**result, **_failure("invalid_arguments", str(err), target=None, changed=False)}
         run = Run(self, arguments, task_vars)

@@ -44,7 +44,7 @@ WARD = {
 
 def ward() -> str:
     hosts, vms, luns = "", [], ""
-    for number, (name, (host, vm, _)) in enumerate(WARD.items(), start=10):
+    for number, (name, (host, vm, _unused)) in enumerate(WARD.items(), start=10):
         lun = f"{name}-data" if name != "stopped" else ""
         luns += f'  - {{id: {name}-data, size: 24M, bus: iscsi, serial: "7a0b1e0000{number}"}}\n'
         hosts += host_text(f"hv-{name}", f"127.41.0.{number}", **{"luns": lun, **host})
@@ -58,7 +58,7 @@ def ward() -> str:
 def treated(shared_lab: Callable[[str], Any]) -> tuple[Scene, Any]:
     """One run over all of them."""
     lab = shared_lab(ward())
-    for name, (_, _, settings) in WARD.items():
+    for name, (_unused, _unused, settings) in WARD.items():
         mine = {f"two_phase_backup_{option}": value for option, value in settings.items()}
         lab.guests[name].update({**scene.SETTINGS, **mine})
     return Scene(lab), lab.run(scene.PLAYBOOK, "--forks", "2")

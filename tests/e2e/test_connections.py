@@ -340,7 +340,7 @@ def test_a_lost_answer_to_an_invoke_is_an_unknown_outcome_and_is_never_sent_agai
     (failed,) = run.failures()
     assert failed.result["error"] == {"kind": "outcome_unknown", "host": "hv01"}
     assert "not known" in failed.result["msg"]
-    assert [method for _, _, method in executed(world)].count("SetStringValue") == 2
+    assert [method for _unused, _unused, method in executed(world)].count("SetStringValue") == 2
     leases = world.world.machine("hv01").registry.find(HKEY_LOCAL_MACHINE, "SOFTWARE\\hyperv.passthrough\\Leases")
     assert [len(lease.values) for lease in leases.subkeys.values()] == [1]
 

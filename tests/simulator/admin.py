@@ -205,5 +205,5 @@ class AdminDoor:
     def __enter__(self) -> AdminDoor:
         return self.start()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self.stop()

@@ -175,7 +175,7 @@ def _names(message: bytes) -> tuple[str, str]:
     """(domain, user) of an NTLM AUTHENTICATE message."""
 
     def text(at: int) -> str:
-        length, _, offset = struct.unpack("<HHI", message[at : at + 8])
+        length, _unused, offset = struct.unpack("<HHI", message[at : at + 8])
         return message[offset : offset + length].decode("utf-16-le" if flags & 1 else "cp1252", "replace")
 
     if len(message) < 64:

@@ -271,7 +271,7 @@ def _restore_files(engine: WindowsBackup, plan: RecoveryPlan, job: Job) -> None:
             if plan.request.overwrite == "skip":
                 continue
             if plan.request.overwrite == "createcopy":
-                folder, _, last = goal.rpartition("\\")
+                folder, _unused, last = goal.rpartition("\\")
                 goal = join(folder, f"{engine.machine.local_now().strftime('%Y-%m-%d %H-%M')} Copy of {last}")
         volume, relative = access.locate(goal, write=True)
         _write_file(volume.files, relative, container, member)

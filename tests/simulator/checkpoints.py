@@ -146,7 +146,7 @@ def _merge(vm: Vm, path: str) -> None:
     children: list[str] = []
     for medium in _media(vm):
         seen = medium.path
-        for _ in range(64):
+        for _unused in range(64):
             facts = vm.host.open_image(seen).facts
             if facts.parent_path is None:
                 break

@@ -543,7 +543,7 @@ def _tokens(node: For, line: str) -> dict[str, str] | None:
     numbers: list[int] = []
     star = spec.endswith("*")
     for part in spec.rstrip("*").split(","):
-        first, _, last = part.partition("-")
+        first, _unused, last = part.partition("-")
         if first:
             numbers.extend(range(int(first), int(last or first) + 1))
     rest, words = line.rstrip("\r"), []

@@ -181,7 +181,7 @@ def variable_text(name: str, lookup: Lookup) -> str | None:
     value = lookup(name) if name else None
     if value is not None or ":" not in name:
         return value
-    name, _, change = name.partition(":")
+    name, _unused, change = name.partition(":")
     value = lookup(name) if name else None
     if value is None:
         return None

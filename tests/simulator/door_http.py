@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> None:
         content_type = self.headers.get("Content-Type", "")
-        scheme, _, value = self.headers.get("Authorization", "").partition(" ")
+        scheme, _unused, value = self.headers.get("Authorization", "").partition(" ")
         if scheme.lower() in ("negotiate", "ntlm") and self.settings.negotiate:
             if not self._handshake(scheme, value):
                 return
@@ -305,7 +305,7 @@ class _Server(ThreadingMixIn, TCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no event; anything else is a bug to keep."""
-        kind, error, _ = sys.exc_info()
+        kind, error, _unused = sys.exc_info()
         if kind is not None and not issubclass(kind, (OSError, ssl.SSLError)):
             self.doors.bugs.append("".join(traceback.format_exception(error)))
 
@@ -427,5 +427,5 @@ class HttpDoors:
     def __enter__(self) -> HttpDoors:
         return self.start()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self.stop()

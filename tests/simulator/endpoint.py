@@ -257,7 +257,7 @@ class Endpoint:
             return Summary(machine=str(self.machine.name), action="unreadable")
         target = wire.parse_class_uri(request.resource_uri)
         action, method = request.action, ""
-        head, _, tail = request.action.rpartition("/")
+        head, _unused, tail = request.action.rpartition("/")
         if head and head.lower() == request.resource_uri.lower():
             action, method = "Invoke", tail
         elif request.identify:
@@ -321,7 +321,7 @@ class Endpoint:
             return _Answer(action=f"{X}/GetResponse", body=self._writer(request).instance(found), prefixes="x w p")
         if action in (f"{X}/Put", f"{X}/Create", f"{X}/Delete"):
             return self._change(request, namespace, class_name, selectors)
-        head, _, method = action.rpartition("/")
+        head, _unused, method = action.rpartition("/")
         if head.lower() != request.resource_uri.lower():
             raise CimFault.wsman(2150858771, "a:ActionNotSupported")
         entry, method_entry, values = self.service.invoke(namespace, class_name, method, selectors, request.body)

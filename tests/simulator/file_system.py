@@ -428,7 +428,7 @@ def grow_tree(fs: FileSystem, seed: str, *, files: int, total: int, root: str = 
     """Files and folders from a seed: ``files`` files of about ``total`` bytes in all; some names are not ASCII."""
     dice = random.Random(f"tree:{seed}")
     folders = [root]
-    weights = [dice.random() + 0.05 for _ in range(files)]
+    weights = [dice.random() + 0.05 for _unused in range(files)]
     for number, weight in enumerate(weights):
         if dice.random() < 0.25:
             name = f"{dice.choice(_WORDS)} {dice.randrange(1000)}"

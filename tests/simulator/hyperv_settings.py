@@ -826,7 +826,7 @@ def generate_wwpn(machine: Machine, _target: Instance | None, arguments: dict[st
     count = arguments.get("NumberOfWwpns")
     if not isinstance(count, int) or not 0 < count <= 64:
         return {"ReturnValue": INVALID}
-    names = ["C003FF" + machine.world.new_guid("wwpn").replace("-", "").upper()[:10] for _ in range(count)]
+    names = ["C003FF" + machine.world.new_guid("wwpn").replace("-", "").upper()[:10] for _unused in range(count)]
     return {"ReturnValue": 0, "GeneratedWwpn": names}
 
 

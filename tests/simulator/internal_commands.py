@@ -80,7 +80,7 @@ def _set(shell: CommandInterpreter, text: str) -> Step:
     text = text.strip()
     switch = text[:2].lower()
     if switch == "/p":
-        name, _, prompt = text[2:].strip().strip('"').partition("=")
+        name, _unused, prompt = text[2:].strip().strip('"').partition("=")
         shell.stdout.write(prompt.strip('"').encode("ascii", "replace"))
         line = yield from shell.read_line()
         if line is None:
@@ -377,7 +377,7 @@ def _del(shell: CommandInterpreter, text: str) -> int:
         word = join(named, "*") if files.is_folder(named) else named
         roots = _expand(shell, word)
         if "/s" in switches:
-            folder, _, last = files.absolute(word).rpartition("\\")
+            folder, _unused, last = files.absolute(word).rpartition("\\")
             for path, _entries in _tree(shell, folder + "\\"):
                 roots.extend(p for p in files.matching(join(path, last)) if not files.is_folder(p) and p not in roots)
         if not roots:
@@ -517,7 +517,7 @@ def _dir(shell: CommandInterpreter, text: str) -> int:
         if not wild and files.is_folder(absolute):
             folder, pattern = absolute, "*"
         else:
-            folder, _, pattern = absolute.rpartition("\\")
+            folder, _unused, pattern = absolute.rpartition("\\")
             folder += "\\"
         if not files.is_folder(folder):
             if not listing.bare:

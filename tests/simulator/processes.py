@@ -609,7 +609,7 @@ def first_word(command_line: str) -> tuple[str, str]:
     """(program, rest) as CreateProcess reads it."""
     text = command_line.lstrip()
     if text.startswith('"'):
-        program, _, rest = text[1:].partition('"')
+        program, _unused, rest = text[1:].partition('"')
         return program, rest
     for index, letter in enumerate(text):
         if letter in " \t":

@@ -133,7 +133,7 @@ class Key:
 
 def split_hive(path: str) -> tuple[int, str]:
     """("HKLM\\A\\B") -> (handle, "A\\B"); RegistryError when the root is unknown."""
-    root, _, rest = path.strip().partition("\\")
+    root, _unused, rest = path.strip().partition("\\")
     for handle, name in HIVE_NAMES.items():
         if root.upper() == name:
             return handle, rest
@@ -244,7 +244,7 @@ class Registry:
     def import_reg(self, text: str) -> int:
         """Applies the text of a .reg file; returns how many values and keys were touched."""
         text = text.lstrip("\ufeff")
-        head, _, body = text.replace("\r\n", "\n").partition("\n")
+        head, _unused, body = text.replace("\r\n", "\n").partition("\n")
         if head.strip() not in {REG_FILE_HEAD, "REGEDIT4"}:
             raise RegistryError(ERROR_INVALID_PARAMETER, f"A .reg file opens with {REG_FILE_HEAD!r}, not {head[:40]!r}")
         touched, here = 0, None

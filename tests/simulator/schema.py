@@ -50,7 +50,7 @@ class Type:
         guessed = word.endswith("?")
         word = word.removesuffix("?")
         array = word.endswith("[]")
-        base, _, of = word.removesuffix("[]").partition(":")
+        base, _unused, of = word.removesuffix("[]").partition(":")
         return cls(base=base, array=array, of=of, guessed_width=guessed)
 
     def __str__(self) -> str:

@@ -421,7 +421,7 @@ class CimService:
     ) -> Instance | None:
         """The instance that the selectors name; None when there are no selectors and the class is no singleton."""
         by_key = {key.lower(): key for key in entry.keys}
-        unknown = [name for name, _ in selectors if name.lower() not in by_key]
+        unknown = [name for name, _unused in selectors if name.lower() not in by_key]
         if unknown:
             raise CimFault.wsman(2150858843, "w:InvalidSelectors", detail=FAULT_DETAIL + "UnexpectedSelectors")
         keys = {by_key[name.lower()]: value for name, value in selectors}
@@ -481,7 +481,7 @@ class CimService:
         """The selector filter dialect: equality on any property."""
         namespace = self.enter(namespace)
         entry = self.entry(namespace, class_name, "CreateInstanceEnum")
-        for name, _ in wanted:
+        for name, _unused in wanted:
             if entry.find_property(name) is None:
                 raise CimFault.wmi(WBEM_E_INVALID_QUERY, f"{entry.name} has no property {name}", operation="ExecQuery")
         return Rows(instances=tuple(row for row in self.instances(entry) if self._has_keys(entry, row, dict(wanted))))

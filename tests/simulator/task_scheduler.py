@@ -161,7 +161,7 @@ class TaskScheduler:
             raise TaskError(
                 E_INVALID_NAME, message="The filename, directory name, or volume label syntax is incorrect."
             )
-        inner_folder, _, last = name.rpartition("\\")
+        inner_folder, _unused, last = name.rpartition("\\")
         where = folder_of(folder + inner_folder if inner_folder else folder)
         key = (where + last).upper()
         old = self._tasks.get(key)

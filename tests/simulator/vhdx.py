@@ -52,7 +52,7 @@ def _table() -> list[int]:
     entries = []
     for number in range(256):
         value = number
-        for _ in range(8):
+        for _unused in range(8):
             value = value >> 1 ^ 0x82F63B78 if value & 1 else value >> 1
         entries.append(value)
     return entries

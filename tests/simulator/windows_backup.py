@@ -757,7 +757,7 @@ class WindowsBackup:
     def _times_after(self, moment: datetime) -> Iterator[datetime]:
         assert self.policy is not None
         for entry in self.policy.schedule:
-            hour, _, minute = entry.partition(":")
+            hour, _unused, minute = entry.partition(":")
             time = moment.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0)
             yield time if time > moment else time + timedelta(days=1)
 

@@ -129,7 +129,7 @@ class Files:
     def matching(self, pattern: str) -> list[str]:
         """Absolute paths of files and folders that a pattern with wildcards in its last part names."""
         absolute = self.absolute(pattern)
-        folder, _, last = absolute.rpartition("\\")
+        folder, _unused, last = absolute.rpartition("\\")
         expression = wildcard(last)
         try:
             entries = self.listdir(folder + "\\")

@@ -129,7 +129,7 @@ _KNOWN_HEADERS = {
 def split(tag: str) -> tuple[str, str]:
     """(`namespace`, `local name`) of an ElementTree tag."""
     if tag.startswith("{"):
-        namespace, _, local = tag[1:].partition("}")
+        namespace, _unused, local = tag[1:].partition("}")
         return namespace, local
     return "", tag
 
@@ -165,7 +165,7 @@ def parse_xml(data: bytes) -> ET.Element:
 def refuse_document_type(text: str) -> None:
     """Raise when the text really declares a document type (the words may also stand in character data)."""
 
-    def found(*_: object) -> None:
+    def found(*_unused: object) -> None:
         raise CimFault.wsman(2150858819, "w:InvalidBody", "The request declares a document type.")
 
     parser = expat.ParserCreate()
@@ -272,7 +272,7 @@ def parse_selectors(selector_set: ET.Element) -> list[tuple[str, Any]]:
             value = parse_reference(nested)
         elif len(element):
             raise CimFault.wsman(2150858813, "w:InvalidSelectors")
-        if any(known.lower() == name.lower() for known, _ in out):
+        if any(known.lower() == name.lower() for known, _unused in out):
             raise CimFault.wsman(2150858847, "w:InvalidSelectors", detail=FAULT_DETAIL + "DuplicateSelectors")
         out.append((name, value))
     return out
@@ -307,7 +307,7 @@ def parse_class_uri(uri: str) -> tuple[str, str] | None:
     """(`namespace`, `class`) of a class URI; the namespace is "" in the DMTF form. None when it is no class URI."""
     lower = uri.lower()
     if lower.startswith(WMI_PREFIX):
-        namespace, _, class_name = uri[len(WMI_PREFIX) :].rpartition("/")
+        namespace, _unused, class_name = uri[len(WMI_PREFIX) :].rpartition("/")
         if not namespace or not class_name or "\\" in uri:
             return None
         return normal_namespace(namespace), class_name

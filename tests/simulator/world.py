@@ -431,7 +431,7 @@ class Machine:
         """
         path = path.replace("/", "\\")
         if path[:4] == "\\\\?\\" and path[4:].lower().startswith("volume{"):
-            guid, _, rest = path[11:].partition("}")
+            guid, _unused, rest = path[11:].partition("}")
             volume = self.volume_by_guid(guid)
             if volume is None:
                 raise FileSystemError(ERROR_PATH_NOT_FOUND, path)

@@ -34,7 +34,7 @@ def texts_of(path: Path) -> dict[str, str]:
 def documentation(task: str) -> dict[str, Any]:
     docs = yaml.safe_load(texts_of(ROOT / "plugins" / "modules" / f"{task}.py")["DOCUMENTATION"])
     for name in docs.get("extends_documentation_fragment", []):
-        _, _, fragment, *section = name.split(".")
+        _unused, _unused, fragment, *section = name.split(".")
         texts = texts_of(ROOT / "plugins" / "doc_fragments" / f"{fragment}.py")
         docs["options"] = {
             **yaml.safe_load(texts[section[0].upper() if section else "DOCUMENTATION"]).get("options", {}),

@@ -130,7 +130,7 @@ def vm_guid(text: str) -> str | None:
 
 def owner_of(instance_id: str) -> str:
     r"""`Microsoft:<GUID>\<device>` -> the GUID in upper case; `DEFINITION` for a template, "" for anything else."""
-    prefix, _, rest = instance_id.partition(":")
+    prefix, _unused, rest = instance_id.partition(":")
     return rest.split("\\", 1)[0].upper() if prefix.casefold() == "microsoft" else ""
 
 
@@ -608,7 +608,7 @@ def build_host_view(rows: HostRows, *, selected: frozenset[str] | None = None) -
         for row in drives:
             if text_of(row, "ResourceSubType").casefold() != _PASS_THROUGH:
                 continue
-            lun, _ = host_disks.resolve(next(iter(texts_of(row, "HostResource")), ""))
+            lun, _unused = host_disks.resolve(next(iter(texts_of(row, "HostResource")), ""))
             if lun is not None and lun.number is not None:
                 attachment = LunAttachment(vm_id=vm_id, vm_name=all_names.get(vm_id), slot=_slot(row, by_id)[0])
                 attached.setdefault(lun.number, []).append(attachment)

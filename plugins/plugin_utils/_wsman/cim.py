@@ -281,7 +281,7 @@ class Schema:
 
     def find_by_name(self, class_name: str) -> CimClass | None:
         """The one class of that name in any namespace; `SchemaError` when several namespaces have it."""
-        found = [one for (_, name), one in self._merged.items() if name == class_name.lower()]
+        found = [one for (_unused, name), one in self._merged.items() if name == class_name.lower()]
         if len(found) > 1:
             namespaces = ", ".join(sorted(one.namespace for one in found))
             raise SchemaError(f"Class {class_name} is in several namespaces ({namespaces}); name the namespace.")

@@ -387,7 +387,7 @@ class WsmanClient:
         rows: list[CimInstance] = []
         page = read_page(self._read(request, asked))
         empty = 0
-        for _ in range(MAX_PAGES):
+        for _unused in range(MAX_PAGES):
             try:
                 for item in page.items:
                     row = self._row(item, namespace, class_name)
@@ -413,7 +413,7 @@ class WsmanClient:
     def _pull(self, uri: str, context: str, asked: str) -> Page:
         request = pull_request(uri, context, PAGE_ELEMENTS)
         repeated = False
-        for _ in range(MAX_EMPTY_PAGES):
+        for _unused in range(MAX_EMPTY_PAGES):
             try:
                 return read_page(self._exchange(request, asked))
             except ReplyLost as lost:

@@ -275,7 +275,7 @@ def parse_xml(data: bytes | str) -> Element:
             f"The answer holds a namespace of {MAX_NAMESPACE_CHARS} or more characters; it was refused."
         )
     for segment in _LONG_SEGMENT.finditer(text):
-        if sum(1 for _ in _PREFIXED_ATTRIBUTE.finditer(segment.group())) > _MAX_PREFIXED_ATTRIBUTES:
+        if sum(1 for _unused in _PREFIXED_ATTRIBUTE.finditer(segment.group())) > _MAX_PREFIXED_ATTRIBUTES:
             raise ProtocolError("The answer holds an element with hundreds of attributes; it was refused.")
     if text.count("<") > 2 * MAX_XML_NODES:
         raise ProtocolError(f"The answer holds more than {MAX_XML_NODES} XML elements; it was refused.")

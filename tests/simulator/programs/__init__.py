@@ -56,7 +56,7 @@ def full_path(name: str) -> str:
 def known_name(program: str) -> str | None:
     """The table's name of a program written with or without folder and extension, None when there is none."""
     lowered = program.lower().replace("/", "\\")
-    folder, _, last = lowered.rpartition("\\")
+    folder, _unused, last = lowered.rpartition("\\")
     if (folder + "\\" if folder else "") not in _FOLDERS:
         return None
     for name in (last, f"{last}.exe", f"{last}.com"):

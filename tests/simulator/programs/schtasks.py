@@ -50,7 +50,7 @@ def _options(words: list[str]) -> dict[str, str]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    folder, _, last = name.rpartition("\\")
+    folder, _unused, last = name.rpartition("\\")
     return folder, last
 
 

@@ -65,7 +65,7 @@ def _options(words: list[str]) -> tuple[list[str], dict[str, str]]:
     long = {"count": "c", "reversedirection": "rd", "format": "f", "element": "e", "query": "q", "locale": "l"}
     for word in words:
         if word.startswith("/") and ":" in word:
-            name, _, value = word[1:].partition(":")
+            name, _unused, value = word[1:].partition(":")
             options[long.get(name.lower(), name.lower())] = value
         else:
             plain.append(word)

@@ -143,7 +143,7 @@ def test_a_rerun_after_a_kill_is_told_to_unquiesce_the_set_that_it_resumes():
 def test_of_several_open_sets_the_newest_is_resumed_and_the_others_are_given_up():
     decision = decide(new_set("a"), new_set("b", opened=later(10)), now=later(20))
     assert (decision.action, decision.set_id) == ("resume", "b")
-    assert [set_id for set_id, _ in decision.close_as_failed] == ["a"]
+    assert [set_id for set_id, _unused in decision.close_as_failed] == ["a"]
 
 
 def test_a_requested_set_is_continued_whatever_its_age_and_in_any_case():
@@ -159,7 +159,7 @@ def test_a_requested_set_that_is_closed_is_returned():
 def test_a_requested_set_that_is_not_there_is_opened_under_that_id_and_others_are_given_up():
     decision = decide(new_set("old"), requested="fresh")
     assert (decision.action, decision.set_id) == ("open", "fresh")
-    assert [set_id for set_id, _ in decision.close_as_failed] == ["old"]
+    assert [set_id for set_id, _unused in decision.close_as_failed] == ["old"]
 
 
 def test_a_set_id_of_another_vm_is_refused():

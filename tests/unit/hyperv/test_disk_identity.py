@@ -31,7 +31,7 @@ def test_text_that_is_no_guid_gives_no_identity(text: str) -> None:
 
 @given(st.uuids())
 def test_every_identity_holds_the_whole_or_the_ends_of_the_id(disk_id: uuid.UUID) -> None:
-    naa, t10, _, _ = [*vhd_unique_ids(str(disk_id)), "", ""][:4]
+    naa, t10, _unused, _unused = [*vhd_unique_ids(str(disk_id)), "", ""][:4]
     assert bytes.fromhex(t10)[8:] == disk_id.bytes_le
     assert bytes.fromhex(naa)[4:] == disk_id.bytes_le[:6] + disk_id.bytes_le[10:]
     assert vhd_unique_ids(str(disk_id).upper()) == vhd_unique_ids("{" + str(disk_id) + "}")

@@ -558,7 +558,7 @@ def test_files_are_never_asked_for_without_a_filter() -> None:
     store.refuses_filters = True
     with pytest.raises(Exception, match="does not evaluate"):
         list_root(store, volume_at("E"))
-    assert all(where is not None for _, _, where in store.queries)
+    assert all(where is not None for _unused, _unused, where in store.queries)
 
 
 def test_a_missing_registry_key_given_as_a_fault_is_no_value() -> None:

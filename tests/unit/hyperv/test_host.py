@@ -763,7 +763,7 @@ def test_a_node_whose_cluster_does_not_answer_is_judged_by_its_service(start_mod
 def test_a_host_without_the_cluster_service_is_not_asked_for_its_cluster() -> None:
     world = HostWorld()
     observe_host(world.store)
-    assert CLUSTER not in {namespace for namespace, _, _ in world.store.queries}
+    assert CLUSTER not in {namespace for namespace, _unused, _unused in world.store.queries}
 
 
 # --- Details of VHDs ----------------------------------------------------------------------------------------------
@@ -811,7 +811,7 @@ def test_vhd_details_are_read_once_per_file_when_asked(number: int, file_type: s
     )
     assert (disk.vhd.id, disk.vhd.parent_path) == (disk_id.strip("{}").upper(), None)
     assert "60022480332211005544AABBCCDDEEFF" in disk.vhd.unique_ids
-    assert [method for _, method, _ in world.store.calls].count("GetVirtualHardDiskSettingData") == 1
+    assert [method for _unused, method, _unused in world.store.calls].count("GetVirtualHardDiskSettingData") == 1
 
 
 @pytest.mark.parametrize(
@@ -856,7 +856,7 @@ def test_without_details_no_file_is_asked_for() -> None:
     disk = disk_of(world)
     assert disk.vhd is not None
     assert (disk.vhd.type, disk.vhd.size_bytes, disk.size_bytes) == (None, None, None)
-    assert [method for _, method, _ in world.store.calls] == ["Get"]
+    assert [method for _unused, method, _unused in world.store.calls] == ["Get"]
 
 
 def test_a_machine_that_tells_no_clock_is_an_error_with_a_sentence() -> None:

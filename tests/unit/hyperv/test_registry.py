@@ -87,7 +87,7 @@ class Hive:
         if path not in self.keys:
             return 2, {}
         values = self.keys[path]
-        return 0, {"sNames": list(values), "Types": [NUMBERS[kind] for kind, _ in values.values()]}
+        return 0, {"sNames": list(values), "Types": [NUMBERS[kind] for kind, _unused in values.values()]}
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_missing_key_is_made_by_the_first_write_and_only_then(
 ) -> None:
     registry.set_string("a", "1", "leases")
     registry.set_string("a", "2", "leases")
-    methods = [method for _, method, _ in store.calls]
+    methods = [method for _unused, method, _unused in store.calls]
     assert methods == ["SetStringValue", "CreateKey", "SetStringValue", "SetStringValue"]
     assert hive.keys[f"{BASE}\\leases".casefold()] == {"a": ("String", "2")}
 

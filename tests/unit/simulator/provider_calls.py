@@ -72,7 +72,7 @@ def finish(machine: Machine, answer: dict[str, Any], looks: int = 20) -> Instanc
     job = answer.get("Job")
     if not isinstance(job, Ref):
         return None
-    for _ in range(looks):
+    for _unused in range(looks):
         row = one(machine, f"SELECT * FROM {job.class_name} WHERE InstanceID = '{job.key('InstanceID')}'")  # noqa: S608
         if row.get("JobState") not in (2, 3, 4, 5, 6):
             return row

@@ -72,7 +72,7 @@ def test_the_assumptions_are_listed_with_their_values_and_places() -> None:
 
 def test_a_missing_world_is_an_error_in_words() -> None:
     process = start()
-    _, err = process.communicate(timeout=60)
+    _unused, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "a world file is needed" in err
 

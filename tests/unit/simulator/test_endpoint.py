@@ -655,7 +655,7 @@ def test_a_request_above_the_envelope_limit_is_refused(client: Client) -> None:
 
 def test_open_enumerations_count_against_the_operation_quota(client: Client, machine: TinyMachine) -> None:
     machine.winrm = WinRmSettings(max_operations_per_user=2)
-    contexts = [context_of(client.send(enumerate_class("Msvm_ComputerSystem"))) for _ in range(2)]
+    contexts = [context_of(client.send(enumerate_class("Msvm_ComputerSystem"))) for _unused in range(2)]
     assert client.fault(enumerate_class("Msvm_ComputerSystem")) == ("w:InternalError", 2150859174)
     client.send(pull(contexts[0]))
     assert context_of(client.send(enumerate_class("Msvm_ComputerSystem")))

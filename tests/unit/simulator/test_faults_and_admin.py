@@ -50,7 +50,7 @@ def outcome(machine: TinyMachine, data: bytes = QUERY) -> str:
 
 def test_a_rule_skips_acts_and_is_spent(machine: TinyMachine, rules: FaultRules) -> None:
     rules.add({"match": {"query": "ConcreteJob"}, "effect": "drop_before", "skip": 1, "count": 2})
-    results = [outcome(machine) for _ in range(5)]
+    results = [outcome(machine) for _unused in range(5)]
     assert [result == "ok" for result in results] == [True, False, False, True, True]
 
 

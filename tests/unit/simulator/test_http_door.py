@@ -108,7 +108,7 @@ def test_nothing_readable_crosses_the_wire_under_ntlm(rig: Rig) -> None:
     transport = protocol.transport
     seen: list[bytes] = []
     session = transport.session
-    session.hooks["response"].append(lambda response, **_: seen.append(response.request.body + response.content))
+    session.hooks["response"].append(lambda response, **_unused: seen.append(response.request.body + response.content))
     protocol.send_message(query(QUERY))
     assert seen
     assert all(b"Msvm_ComputerSystem" not in data for data in seen)
@@ -186,7 +186,7 @@ def test_a_dropped_keep_alive_gives_400_for_ever_until_the_session_is_renewed(ri
     protocol = rig.pywinrm()
     protocol.send_message(query(QUERY))
     rig.doors.drop_connections()
-    for _ in range(2):
+    for _unused in range(2):
         with pytest.raises(WinRMTransportError) as caught:
             protocol.send_message(query(QUERY))
         assert caught.value.code == 400
@@ -216,7 +216,7 @@ def test_receive_with_nothing_yet_times_out_and_input_is_delivered(rig: Rig) -> 
     with pytest.raises(WinRMOperationTimeoutError):
         protocol.get_command_output_raw(shell, command)
     protocol.send_command_input(shell, command, b"typed", end=True)
-    out, _, code, done = protocol.get_command_output_raw(shell, command)
+    out, _unused, code, done = protocol.get_command_output_raw(shell, command)
     assert (out, code, done) == (b"typed", 0, True)
 
 
@@ -458,7 +458,7 @@ def test_many_clients_at_once_each_get_their_own_answers(rig: Rig) -> None:
     def names(number: int) -> list[str | None]:
         protocol = rig.pywinrm()
         found: list[str | None] = []
-        for _ in range(5):
+        for _unused in range(5):
             wql = f"SELECT * FROM Msvm_ComputerSystem WHERE ElementName = 'vm & <{number % 3}>'"  # noqa: S608
             answer = ET.fromstring(protocol.send_message(query(wql)))
             found += [item.findtext("{*}ElementName") for items in answer.iterfind(".//w:Items", NS) for item in items]

@@ -49,7 +49,7 @@ def make(path: Path, image_format: int, kind: int, size: int = SIZE, **more: obj
 
 def scribble(image: Image, seed: int) -> None:
     dice = random.Random(seed)
-    for _ in range(30):
+    for _unused in range(30):
         offset = dice.randrange(image.payload.size - 5000)
         image.payload.write_at(offset, dice.randbytes(dice.randrange(1, 5000)))
     image.payload.write_at(image.payload.size - 700, b"end" * 200)

@@ -243,7 +243,7 @@ def test_a_vm_is_defined_without_a_scsi_controller_and_destroyed_without_its_fil
     vm = host.vm_by_id(str(answer["ResultingSystem"].key("Name")))
     assert vm is not None and vm.controllers == [] and vm.generation == 2
     controller = setting(RASD, ResourceType=6, ResourceSubType="Microsoft:Hyper-V:Synthetic SCSI Controller")
-    for _ in range(4):
+    for _unused in range(4):
         assert add(host, vm, controller)["ReturnValue"] == 0
     assert failed_code(host, add(host, vm, controller)) == 32773
     doomed = world.vms[0]

@@ -69,7 +69,7 @@ def test_what_cannot_be_is_an_invalid_state(world: World, before: int, requested
 def test_looking_at_the_vm_alone_moves_the_change_on(world: World) -> None:
     host = world.machine("hv01")
     change(host, "sql01", 3)
-    states = [row(host, "sql01").get("EnabledState") for _ in range(3)]
+    states = [row(host, "sql01").get("EnabledState") for _unused in range(3)]
     assert states[-1] == OFF
 
 
@@ -91,7 +91,7 @@ def test_shutdown_is_a_message_to_the_guest(world: World) -> None:
     assert call(host, "Msvm_ShutdownComponent", "InitiateShutdown", arguments, component)["ReturnValue"] == 0
     assert vm.state == RUNNING
     assert call(host, "Msvm_ShutdownComponent", "InitiateShutdown", arguments, component)["ReturnValue"] == 32782
-    seen = [row(host, "web01").get("EnabledState") for _ in range(4)]
+    seen = [row(host, "web01").get("EnabledState") for _unused in range(4)]
     assert seen[-1] == OFF and 4 in seen
     assert len(query(host, "SELECT * FROM Msvm_ShutdownComponent")) == 1
 
@@ -104,7 +104,7 @@ def test_guests_need_not_obey(world: World, trait: str, force: bool, code: int) 
     vm.traits.shutdown = trait
     component = query(host, "SELECT * FROM Msvm_ShutdownComponent")[0]
     assert call(host, "Msvm_ShutdownComponent", "InitiateShutdown", {"Force": force}, component)["ReturnValue"] == code
-    for _ in range(6):
+    for _unused in range(6):
         row(host, "web01")
     assert vm.state == (OFF if force else RUNNING)
 
@@ -169,7 +169,7 @@ def test_jobs_can_vanish_at_once(world: World) -> None:
     host = world.machine("hv01")
     host.jobs.removal = timedelta(seconds=-1)
     job = change(host, "sql01", 3)["Job"]
-    for _ in range(4):
+    for _unused in range(4):
         found = query(host, f"SELECT * FROM Msvm_ConcreteJob WHERE InstanceID = '{job.key('InstanceID')}'")  # noqa: S608
     assert found == []
     assert world.vms[1].state == OFF

@@ -320,7 +320,7 @@ def test_an_iscsi_login_needs_the_service_and_the_disk_comes_later(tmp_path: Pat
     assert raised.value.code == 0xEFFF0029
     storage(guest, "MSFT_iSCSITargetPortal", "New", TargetPortalAddress=lun.portal)
     session = storage(guest, "MSFT_iSCSITarget", "Connect", **target)["CreatediSCSISession"]
-    counts = [len(query(guest, "SELECT * FROM MSFT_Disk", STORAGE)) for _ in range(3)]
+    counts = [len(query(guest, "SELECT * FROM MSFT_Disk", STORAGE)) for _unused in range(3)]
     assert counts[0] == 1 and counts[-1] == 2
     row = one(guest, "SELECT * FROM MSFT_Disk WHERE BusType = 9", STORAGE)
     assert (row.get("IsOffline"), row.get("UniqueId")) == (True, lun.identity.unique_id)

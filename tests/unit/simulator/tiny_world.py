@@ -121,7 +121,7 @@ class TinyProcesses:
     def __init__(self) -> None:
         self.killed_jobs: list[str] = []
 
-    def start_shell_command(self, command_line: str, *, skip_cmd_shell: bool = False, **_: Any) -> TinyProcess:
+    def start_shell_command(self, command_line: str, *, skip_cmd_shell: bool = False, **_unused: Any) -> TinyProcess:
         return TinyProcess(command_line, needs_input=command_line.startswith("more"))
 
     def look(self) -> None:

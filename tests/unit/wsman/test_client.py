@@ -98,7 +98,7 @@ def test_properties_called_like_the_frame_do_not_end_the_enumeration(play: Play)
 
 def test_a_page_that_is_neither_last_nor_continued_is_an_error_and_not_a_short_list(play: Play) -> None:
     cut = answer("pull_middle").replace(b"<n:EnumerationContext>uuid:CTX-2</n:EnumerationContext>", b"")
-    client, _ = play("enumerate_first_of_many", cut)
+    client, _unused = play("enumerate_first_of_many", cut)
     with pytest.raises(ProtocolError, match="neither the last"):
         client.query(V2, VM)
 
@@ -111,7 +111,7 @@ def test_a_limit_stops_early_and_releases_the_newest_context(play: Play) -> None
 
 
 def test_a_release_that_fails_is_of_no_consequence(play: Play) -> None:
-    client, _ = play("enumerate_first_of_many", "fault_invalid_context")
+    client, _unused = play("enumerate_first_of_many", "fault_invalid_context")
     assert len(client.query(V2, VM, limit=1)) == 1
 
 
@@ -233,7 +233,7 @@ def test_a_query_without_a_condition_falls_back_to_enumerating_the_class(play: P
 
 
 def test_an_unfiltered_read_of_a_missing_class_is_class_missing(play: Play) -> None:
-    client, _ = play("fault_filter", "fault_filter", "fault_filter")
+    client, _unused = play("fault_filter", "fault_filter", "fault_filter")
     with pytest.raises(ClassMissing):
         client.enumerate(V2, VM)
     with pytest.raises(ClassMissing):
@@ -261,7 +261,7 @@ def test_an_unfiltered_read_of_a_missing_class_is_class_missing(play: Play) -> N
 def test_faults_become_errors_by_number(
     play: Play, name: str, error: type[WsmanFault], numbers: tuple[int | None, int | None, int | None]
 ) -> None:
-    client, _ = play(name)
+    client, _unused = play(name)
     with pytest.raises(error) as caught:
         client.get(CimPath(V2, "Msvm_StorageJob", {"InstanceID": "top-secret-key"}))
     raised = caught.value
@@ -287,7 +287,7 @@ def test_every_number_of_the_table_chooses_its_class_and_the_provider_wins_over_
 
 
 def test_every_error_has_a_word_for_machines() -> None:
-    kinds = {error.kind for _, error in FAULTS.values()}
+    kinds = {error.kind for _unused, error in FAULTS.values()}
     assert kinds <= {
         *("access_denied", "not_found", "class_missing", "namespace_missing", "method_missing", "filter_refused"),
         *("quota", "busy", "timeout", "invalid_context", "schema_rejected", "selectors_rejected", "too_large"),
@@ -318,16 +318,16 @@ def test_an_answer_to_another_request_is_refused(play: Play) -> None:
 def test_an_answer_without_relates_to_is_accepted_and_case_does_not_matter(play: Play) -> None:
     without = answer("enumerate_complete").replace(b"<a:RelatesTo>@RELATES_TO@</a:RelatesTo>", b"")
     lower = answer("enumerate_complete").replace(b"@RELATES_TO@", b"uuid:00000000-0000-4000-8000-00000000000a")
-    client, _ = play(*[without] * 9, lower)
-    for _ in range(10):
+    client, _unused = play(*[without] * 9, lower)
+    for _unused in range(10):
         assert len(client.query(V2, VM)) == 1
 
 
 def test_an_answer_of_another_kind_is_a_protocol_error(play: Play) -> None:
-    client, _ = play("get_empty")
+    client, _unused = play("get_empty")
     with pytest.raises(ProtocolError):
         client.get(CimPath(V2, "Msvm_StorageJob", {"InstanceID": "x"}))
-    client, _ = play("get_job")
+    client, _unused = play("get_job")
     with pytest.raises(ProtocolError):
         client.query(V2, VM)
 
@@ -362,7 +362,7 @@ def test_a_method_whose_outcome_is_not_known_is_said_so_and_never_resent(
 
 def test_the_answer_to_another_request_makes_a_method_s_outcome_unknown(play: Play) -> None:
     other = answer("invoke_done").replace(b"@RELATES_TO@", b"uuid:99999999-0000-4000-8000-000000000000")
-    client, _ = play(other)
+    client, _unused = play(other)
     with pytest.raises(ReplyUnreadable) as caught:
         client.invoke(SERVICE, "CreateVirtualHardDisk")
     assert isinstance(caught.value, ProtocolError)
@@ -381,7 +381,7 @@ def test_a_method_that_was_certainly_not_executed_keeps_its_error(play: Play, tr
 
 
 def test_a_refused_method_keeps_its_fault(play: Play) -> None:
-    client, _ = play("fault_access_denied")
+    client, _unused = play("fault_access_denied")
     with pytest.raises(AccessDenied):
         client.invoke(SERVICE, "CreateVirtualHardDisk")
 
@@ -395,5 +395,5 @@ def test_a_method_whose_output_could_not_be_decoded_is_not_called_at_all(play: P
 
 @pytest.mark.parametrize(("text", "value"), [("-2147023728", 0x80070490), ("2147943568", 0x80070490), ("0", 0)])
 def test_an_hresult_as_return_value_is_its_32_bits(play: Play, text: str, value: int) -> None:
-    client, _ = play(answer("invoke_bad_value").replace(b">done<", f">{text}<".encode()))
+    client, _unused = play(answer("invoke_bad_value").replace(b">done<", f">{text}<".encode()))
     assert client.invoke(SERVICE, "CreateVirtualHardDisk").return_value == value

@@ -157,7 +157,7 @@ NAMES = sorted(file.stem for file in ANSWERS.glob("*.xml"))
 def damaged(draw: st.DrawFn) -> bytes:
     """An answer of ours with some pieces cut out, doubled, swapped or overwritten."""
     data = bytearray(answer(draw(st.sampled_from(NAMES))).replace(b"<a:RelatesTo>@RELATES_TO@</a:RelatesTo>", b""))
-    for _ in range(draw(st.integers(1, 4))):
+    for _unused in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(data)))
         end = min(len(data), start + draw(st.integers(0, 40)))
         piece = bytes(data[start:end])
@@ -266,6 +266,6 @@ def test_an_endless_enumeration_ends(schema: Schema) -> None:
 
 
 def test_a_method_s_damaged_answer_is_an_unknown_outcome(schema: Schema) -> None:
-    client = WsmanClient(lambda _: b"<!DOCTYPE x><x/>", schema=schema, new_id=ids())
+    client = WsmanClient(lambda _unused: b"<!DOCTYPE x><x/>", schema=schema, new_id=ids())
     with pytest.raises(ReplyUnreadable, match="document type"):
         client.invoke(SERVICE, "CreateVirtualHardDisk")

@@ -153,19 +153,19 @@ def test_too_much_output_ends_the_command(play: Play) -> None:
     ],
 )
 def test_output_that_cannot_be_read_makes_the_outcome_unknown(play: Play, old: bytes, new: bytes, words: str) -> None:
-    client, _ = play("shell_created", "shell_command", answer("shell_receive_done").replace(old, new), *END)
+    client, _unused = play("shell_created", "shell_command", answer("shell_receive_done").replace(old, new), *END)
     with pytest.raises(ReplyUnreadable, match=words):
         client.run("ver")
 
 
 def test_streams_of_another_command_are_left_out(play: Play) -> None:
     other = answer("shell_receive_running").replace(b"00000000000B", b"00000000000C")
-    client, _ = play("shell_created", "shell_command", other, "shell_receive_done", *END)
+    client, _unused = play("shell_created", "shell_command", other, "shell_receive_done", *END)
     assert client.run("ver").stderr == b""
 
 
 def test_a_shell_that_is_already_gone_does_not_hide_the_result(play: Play) -> None:
-    client, _ = play("shell_created", "shell_command", "shell_receive_done", LOST, "fault_selectors")
+    client, _unused = play("shell_created", "shell_command", "shell_receive_done", LOST, "fault_selectors")
     assert client.run("ver").exit_code == 3
 
 

@@ -59,7 +59,7 @@ def _one(schema: Schema, class_name: str, inner: str, namespace: str = V2) -> Ci
 
 
 def test_a_row_is_decoded_by_type(play: Play) -> None:
-    client, _ = play("enumerate_complete")
+    client, _unused = play("enumerate_complete")
     (vm,) = client.query(V2, "Msvm_ComputerSystem")
     assert vm["ElementName"] == "only one"
     assert vm["EnabledState"] == 2
@@ -73,14 +73,14 @@ def test_a_row_is_decoded_by_type(play: Play) -> None:
 
 
 def test_a_missing_property_is_named_with_its_class(play: Play) -> None:
-    client, _ = play("enumerate_complete")
+    client, _unused = play("enumerate_complete")
     (vm,) = client.query(V2, "Msvm_ComputerSystem")
     assert "TimeOfLastConfigurationChange" not in vm
     assert vm.get("TimeOfLastConfigurationChange", "unset") == "unset"
     with pytest.raises(SchemaError, match="Msvm_ComputerSystem in root/virtualization/v2 has no property TimeOfLast"):
-        _ = vm["TimeOfLastConfigurationChange"]
+        _unused = vm["TimeOfLastConfigurationChange"]
     with pytest.raises(KeyError):
-        _ = vm["Nothing"]
+        _unused = vm["Nothing"]
 
 
 def test_the_path_of_a_row_comes_from_its_endpoint_reference(play: Play) -> None:
@@ -93,7 +93,7 @@ def test_the_path_of_a_row_comes_from_its_endpoint_reference(play: Play) -> None
 
 
 def test_a_projection_is_decoded_by_the_queried_class_and_invents_no_arrays(play: Play) -> None:
-    client, _ = play("enumerate_projection")
+    client, _unused = play("enumerate_projection")
     (row,) = client.query(V2, "Msvm_ComputerSystem", select=["ElementName"])
     assert row.class_name == "Msvm_ComputerSystem"
     assert dict(row.properties) == {
@@ -105,7 +105,7 @@ def test_a_projection_is_decoded_by_the_queried_class_and_invents_no_arrays(play
 
 
 def test_a_subclass_is_decoded_by_its_own_class_or_else_by_the_queried_one(play: Play) -> None:
-    client, _ = play("enumerate_subclasses")
+    client, _unused = play("enumerate_subclasses")
     base, derived, stranger = client.query(V2, "Msvm_ComputerSystem")
     assert [one.class_name for one in (base, derived, stranger)] == [
         "Msvm_ComputerSystem",
@@ -118,12 +118,12 @@ def test_a_subclass_is_decoded_by_its_own_class_or_else_by_the_queried_one(play:
 
 
 def test_a_shallow_query_leaves_subclasses_out(play: Play) -> None:
-    client, _ = play("enumerate_subclasses")
+    client, _unused = play("enumerate_subclasses")
     assert [one["ElementName"] for one in client.query(V2, "msvm_computersystem", deep=False)] == ["base"]
 
 
 def test_references_are_read_with_and_without_their_wrapper(play: Play) -> None:
-    client, _ = play("enumerate_association")
+    client, _unused = play("enumerate_association")
     (row,) = client.query(V2, "Msvm_AffectedJobElement")
     assert row["AffectingElement"] == CimPath(
         V2, "Msvm_StorageJob", {"InstanceID": "BBBBBBBB-0000-4000-8000-000000000009"}
@@ -134,7 +134,7 @@ def test_references_are_read_with_and_without_their_wrapper(play: Play) -> None:
 
 
 def test_a_job_is_read(play: Play) -> None:
-    client, _ = play("get_job")
+    client, _unused = play("get_job")
     path = CimPath(V2, "Msvm_StorageJob", {"InstanceID": "BBBBBBBB-0000-4000-8000-000000000009"})
     job = client.get(path)
     assert job.path == path
@@ -143,20 +143,20 @@ def test_a_job_is_read(play: Play) -> None:
 
 
 def test_a_method_that_starts_a_job_gives_its_path(play: Play) -> None:
-    client, _ = play("invoke_job_started")
+    client, _unused = play("invoke_job_started")
     result = client.invoke(SERVICE, "CreateVirtualHardDisk", {"VirtualDiskSettingData": "<INSTANCE/>"})
     assert result.return_value == 4096
     assert result.out == {"Job": CimPath(V2, "Msvm_StorageJob", {"InstanceID": "BBBBBBBB-0000-4000-8000-000000000009"})}
 
 
 def test_an_empty_output_is_no_return_value_and_no_parameters(play: Play) -> None:
-    client, _ = play("invoke_empty_output")
+    client, _unused = play("invoke_empty_output")
     result = client.invoke(SERVICE, "CreateVirtualHardDisk")
     assert (result.return_value, dict(result.out)) == (None, {"Job": None})
 
 
 def test_an_embedded_instance_text_is_read_by_the_schema(play: Play) -> None:
-    client, _ = play("invoke_embedded_text")
+    client, _unused = play("invoke_embedded_text")
     result = client.invoke(SERVICE, "GetVirtualHardDiskSettingData", {"Path": "C:\\x.vhdx"})
     settings = result.out["SettingData"]
     assert isinstance(settings, CimInstance)
@@ -177,7 +177,7 @@ def test_an_embedded_instance_text_is_read_by_the_schema(play: Play) -> None:
 
 
 def test_nested_objects_are_read_in_their_own_namespaces(play: Play) -> None:
-    client, _ = play("invoke_summary")
+    client, _unused = play("invoke_summary")
     result = client.invoke(CimPath(V2, "Msvm_VirtualSystemManagementService"), "GetSummaryInformation")
     first, second = result.out["SummaryInformation"]  # type: ignore[misc]
     assert (first.class_name, first["ElementName"], first["Heartbeat"]) == ("Msvm_SummaryInformation", "vm1", None)
@@ -187,7 +187,7 @@ def test_nested_objects_are_read_in_their_own_namespaces(play: Play) -> None:
 
 
 def test_a_created_partition_is_read_whatever_the_case_of_its_namespace(play: Play) -> None:
-    client, _ = play("invoke_created_partition")
+    client, _unused = play("invoke_created_partition")
     result = client.invoke(CimPath(STORAGE, "MSFT_Disk", {"ObjectId": "x"}), "CreatePartition", {"Size": 2**40})
     partition = result.out["CreatedPartition"]
     assert isinstance(partition, CimInstance)
@@ -367,7 +367,7 @@ def test_an_unstated_class_in_cim_xml_is_read_by_its_type_attributes(schema: Sch
 def test_instances_nested_without_end_are_refused_in_both_directions(schema: Schema) -> None:
     text, value = "x", CimInstance("Msvm_VirtualHardDiskSettingData", V2, {"Path": "x"})
     text = embedded_instance("Msvm_VirtualHardDiskSettingData", {"Path": "x"}, schema)
-    for _ in range(MAX_EMBEDDED_DEPTH + 1):
+    for _unused in range(MAX_EMBEDDED_DEPTH + 1):
         text = embedded_instance("Msvm_VirtualHardDiskSettingData", {"Inner": text}, schema)
         value = CimInstance("Msvm_VirtualHardDiskSettingData", V2, {"Inner": value})
     with pytest.raises(ProtocolError, match="deeper"):
