@@ -247,7 +247,7 @@ def open_sibling_channel(action: ActionBase, host: str, task_vars: Mapping[str, 
 
 def _winrm(connection: ConnectionBase) -> tuple[tuple[t.Any, ...], Callable[[], Channel]]:
     try:
-        from winrm import Protocol
+        from winrm.protocol import Protocol
     except ImportError as err:
         raise ConnectionRefused(
             "missing_library",
@@ -285,13 +285,15 @@ def _winrm(connection: ConnectionBase) -> tuple[tuple[t.Any, ...], Callable[[], 
     def carrier(transport: str) -> Carrier:
         if transport == "kerberos":
             _managed_kerberos(connection, user, password)
-        protocol = Protocol(endpoint, transport=transport, username=user, password=password, **arguments)
+        protocol = Protocol(
+            endpoint, transport=t.cast("t.Any", transport), username=user, password=password, **arguments
+        )
 
         def post(envelope: bytes) -> bytes:
             from winrm.exceptions import InvalidCredentialsError, WinRMTransportError
 
             try:
-                return t.cast("bytes", protocol.transport.send_message(envelope))
+                return protocol.transport.send_message(envelope)
             except InvalidCredentialsError as err:
                 raise HttpStatus(401, b"") from err
             except WinRMTransportError as err:
@@ -347,7 +349,7 @@ def _psrp(connection: ConnectionBase) -> tuple[tuple[t.Any, ...], Callable[[], C
             from pypsrp.exceptions import AuthenticationError, WinRMTransportError
 
             try:
-                return t.cast("bytes", wsman.transport.send(envelope))
+                return wsman.transport.send(envelope)
             except AuthenticationError as err:
                 raise HttpStatus(401, b"") from err
             except WinRMTransportError as err:
