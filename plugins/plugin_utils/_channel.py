@@ -45,6 +45,8 @@ _WINRM_OWN = frozenset(
     {"self", "endpoint", "transport", "username", "password", "scheme", "path", "kinit_mode", "kinit_cmd"}
 )
 _DEFAULT_READ_TIMEOUT_S = 30
+#: OpenSSL's words for a session that never came up; any other trouble may have come after a request was sent.
+_NO_TLS_SESSION = re.compile("WRONG_VERSION_NUMBER|(UNKNOWN|UNSUPPORTED)_PROTOCOL|PROTOCOL_VERSION|HANDSHAKE_FAILURE")
 _MARGIN_S = 10  # the HTTP read must outlive the operation, or a slow answer would look like a lost one
 
 
@@ -434,9 +436,21 @@ def classify(err: BaseException, endpoint: str) -> WsmanError | None:
     if isinstance(err, WsmanError):
         return err
     if isinstance(err, requests.exceptions.SSLError):
+        if "certificate" not in str(err).lower():
+            if not _NO_TLS_SESSION.search(str(err)):
+                return ReplyLost(f"the TLS session with {endpoint} broke ({_root_cause(err)})")
+            return RequestNotSent(
+                f"{endpoint} does not speak TLS as it should ({_root_cause(err)}); check that the port and the scheme belong "
+                "together (5985 http, 5986 https)"
+            )
         return CertificateRejected(
             f"the certificate of {endpoint} is not trusted ({_root_cause(err)}); add its issuer to "
             "ansible_winrm_ca_trust_path (psrp: ansible_psrp_ca_cert), or replace the certificate"
+        )
+    if type(err) is OSError and err.errno is None and "certificate" in str(err):
+        return CertificateRejected(  # how requests says that a file is not there, before it connects
+            f"nothing was sent to {endpoint}: {str(err).splitlines()[0]}; correct ansible_winrm_ca_trust_path (psrp: "
+            "ansible_psrp_ca_cert) or the path of the client certificate"
         )
     if isinstance(err, requests.exceptions.ProxyError):
         return RequestNotSent(

@@ -9,6 +9,7 @@ The carrier is a parameter of the channel; here it is a list of things that happ
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -127,6 +128,37 @@ def test_an_untrusted_certificate_says_where_to_put_the_issuer() -> None:
     error = requests.exceptions.SSLError("certificate verify failed: self-signed certificate")
     known = classify(error, ENDPOINT)
     assert isinstance(known, CertificateRejected)
+    assert "ansible_winrm_ca_trust_path" in str(known)
+
+
+def test_a_port_that_does_not_speak_tls_is_no_matter_of_certificates() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        url = f"https://127.0.0.1:{plain.getsockname()[1]}/wsman"
+
+        def answer() -> None:
+            client, _ = plain.accept()
+            client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            client.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(requests.exceptions.SSLError) as caught:
+            requests.post(url, timeout=5)
+    known = classify(caught.value, url)
+    assert isinstance(known, RequestNotSent)
+    assert "port and the scheme" in str(known)
+
+
+def test_a_tls_session_that_breaks_later_leaves_the_outcome_open() -> None:
+    broken = requests.exceptions.SSLError("[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC] decryption failed")
+    assert isinstance(classify(broken, ENDPOINT), ReplyLost)
+
+
+def test_a_file_of_trusted_issuers_that_is_not_there_is_named_and_nothing_was_sent() -> None:
+    with pytest.raises(OSError, match="bundle") as caught:
+        requests.post("https://127.0.0.1:1/wsman", verify="/nonexistent/ca.pem", timeout=5)
+    known = classify(caught.value, ENDPOINT)
+    assert isinstance(known, CertificateRejected)
+    assert "/nonexistent/ca.pem" in str(known)
     assert "ansible_winrm_ca_trust_path" in str(known)
 
 
