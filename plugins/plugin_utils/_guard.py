@@ -126,7 +126,8 @@ class Guard:
 
         Raises: BackupError (lease_timeout).
         """
-        self._claims.append(self._leases.acquire(host_slot(host_name), self._owner(), waiting))
+        claim = self._leases.acquire(host_slot(host_name), self._owner(), waiting)
+        self._claims.append(claim)  # not in one line: waiting may renew, which makes another list of the claims
         return self
 
     def check(self) -> None:

@@ -1,0 +1,64 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guard of a run: which leases it holds, passes on and gives back. Leases themselves are in unit/backup/test_lease.py."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any, cast
+
+import pytest
+
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.engine import Waiting
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._guard import Guard
+from unit.hyperv.cim_store import CimStore
+from unit.hyperv.test_registry import Hive
+
+VM = "285cea9b-1111-2222-3333-000000000001"
+OTHER = "285cea9b-1111-2222-3333-000000000002"
+LEASES = "software\\hyperv.passthrough\\leases\\"
+
+
+class Controller:
+    """What a guard uses of a task's run."""
+
+    _ids = itertools.count(1)
+
+    def new_id(self) -> str:
+        return f"{next(self._ids):08d}"
+
+    def is_orphan(self) -> bool:
+        return False
+
+    def progress(self, line: str) -> None:
+        pass
+
+
+@pytest.fixture
+def store() -> CimStore:
+    store = CimStore()
+    store.add("root/cimv2", "Win32_OperatingSystem", LocalDateTime=datetime(2026, 10, 1, 20, tzinfo=timezone.utc))
+    return store
+
+
+def guard_on(store: CimStore) -> Guard:
+    return Guard(cast("Any", Controller()), cast("Any", store))
+
+
+def hands(should_stop: Callable[[], None], sleep: Callable[[float], None]) -> Waiting:
+    return Waiting(sleep=sleep, now=lambda: 0.0, should_stop=should_stop, poll_s=1.0, timeout_s=60.0)
+
+
+def test_a_slot_that_had_to_be_waited_for_is_passed_on_and_given_back(store: CimStore) -> None:
+    hive = Hive(store)
+    first, second = guard_on(store), guard_on(store)
+    first.take_vm(VM, hands(first.check, lambda _s: None)).take_slot("hv01", hands(first.check, lambda _s: None))
+    second.take_vm(OTHER, hands(second.check, lambda _s: None))
+    second.take_slot("hv01", hands(second.check, lambda _s: first.release()))
+    assert "Slot hv01=" in str(second.lease)
+    assert f"VM {OTHER}=" in str(second.lease)
+    guard_on(store).attach(str(second.lease)).release()
+    assert {path: values for path, values in hive.keys.items() if path.startswith(LEASES) and values} == {}
