@@ -53,6 +53,21 @@ class PlaybookRun:
         return [task for task in self.tasks if task.status in ("failed", "unreachable")]
 
 
+class Unsafe(str):
+    """Text that an operator marks with `!unsafe`, so that Ansible never takes it for a template."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+_Dumper.add_representer(Unsafe, lambda dumper, text: dumper.represent_scalar("!unsafe", str(text), style="'"))
+
+
+def _as_yaml(data: Any) -> str:
+    return yaml.dump(data, Dumper=_Dumper, allow_unicode=True, sort_keys=False)
+
+
 def run_playbook(
     playbook: str | Path | list[dict[str, Any]],
     inventory: dict[str, Any],
@@ -71,10 +86,10 @@ def run_playbook(
     with tempfile.TemporaryDirectory(dir=folder) as name:
         place = Path(name)
         hosts = place / "inventory.yml"
-        hosts.write_text(yaml.safe_dump(inventory, allow_unicode=True, sort_keys=False))
+        hosts.write_text(_as_yaml(inventory), encoding="utf-8")
         if isinstance(playbook, list):
             path = place / "playbook.yml"
-            path.write_text(yaml.safe_dump(playbook, allow_unicode=True, sort_keys=False))
+            path.write_text(_as_yaml(playbook), encoding="utf-8")
             playbook = path
         record = place / "record.jsonl"
         (place / "ansible.cfg").write_text("[defaults]\n")

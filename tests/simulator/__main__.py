@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -121,16 +122,24 @@ def _announce(state: dict[str, Any], folder: Path, stream: Any) -> None:
 
 def inventory(world: Any, doors: HttpDoors) -> dict[str, Any]:
     """An Ansible inventory: groups hyperv_hosts and hyperv_guests, plain http with NTLM message encryption."""
-    hosts, guests = {}, {}
+    hosts: dict[str, dict[str, Any]] = {}
+    guests: dict[str, dict[str, Any]] = {}
     for machine in world.machines:
         if machine.kind == "host":
             hosts[machine.name] = _connection(machine, doors)
     for vm in world.vms:
-        entry: dict[str, Any] = {"hyperv_host": vm.host.name, "hyperv_vm": vm.name}
+        entry: dict[str, Any] = {"hyperv_host": vm.host.name, "hyperv_vm": _vm_in_inventory(vm)}
         if vm.guest is not None:
             entry.update(_connection(vm.guest, doors))
-        guests[vm.guest.name if vm.guest is not None else vm.name.replace(" ", "_")] = entry
+        name = vm.guest.name if vm.guest is not None else re.sub(r"\W+", "_", vm.name, flags=re.ASCII).strip("_")
+        guests[name if name and name not in guests else f"{name}_{vm.id[:8]}".lower()] = entry
     return {"all": {"children": {"hyperv_hosts": {"hosts": hosts}, "hyperv_guests": {"hosts": guests}}}}
+
+
+def _vm_in_inventory(vm: Any) -> str:
+    """The VM's name, or its GUID where the name does not tell which VM is meant or Ansible would take it for a template."""
+    alike = [other for other in vm.host.vms if other.name.casefold() == vm.name.casefold()]
+    return str(vm.id if len(alike) > 1 or re.search(r"\{[{%#]", vm.name) else vm.name)
 
 
 def _connection(machine: Any, doors: HttpDoors) -> dict[str, Any]:
