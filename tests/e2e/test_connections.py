@@ -464,3 +464,14 @@ def test_the_main_job_with_options_given_as_texts_and_templated_credentials(
     started = next(at for at, item in enumerate(seen) if item.machine == "sql01" and item.method in STARTS)
     last = max(at for at, item in enumerate(seen) if item.machine == "sql01")
     assert "hv01" in {item.machine for item in seen[started:last]}
+
+
+def test_check_mode_of_the_main_job_with_diff_leaves_the_world_as_it_was(lab: Callable[[str], Lab]) -> None:
+    world = lab(WORLD)
+    before = world.world.digests()
+    targets = ("-e", "two_phase_backup_host_target=E:", "-e", "two_phase_backup_guest_target=C:")
+    run = world.run("hyperv.passthrough.two_phase_backup", *targets, "--check", "--diff")
+    assert run.status == 0, run.output
+    assert world.world.digests() == before
+    assert world.world.machine("hv01").registry.find(HKEY_LOCAL_MACHINE, "SOFTWARE\\hyperv.passthrough") is None
+    assert run.of("host_backup")[-1].result["planned"] is True
