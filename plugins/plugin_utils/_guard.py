@@ -71,11 +71,7 @@ class Guard:
                 raise TaskError(
                     "bad_lease", "lease is not what backup_set returned; pass its return value lease on as it is"
                 )
-            try:
-                self._claims.append(self._leases.attach(name, token))
-                continue
-            except LeaseLost:
-                claim = self._leases.try_acquire(name, self._owner())
+            claim = self._attached(name, token)
             if claim.is_held:
                 self._claims.append(claim)
                 continue
@@ -91,6 +87,13 @@ class Guard:
                 "more; wait for the other run, then run again",
             )
         return self
+
+    def _attached(self, name: str, token: str) -> Claim:
+        """The lease of that token, or a fresh try when it is not held any more."""
+        try:
+            return self._leases.attach(name, token)
+        except LeaseLost:
+            return self._leases.try_acquire(name, self._owner())
 
     def take_vm(self, vm_id: str, waiting: Waiting) -> Guard:
         """Take the VM's lease. One that nobody renews any more is waited out; a living one is refused at once.

@@ -141,8 +141,8 @@ class Container:
             Member(
                 name=entry["name"],
                 size=entry["size"],
-                data=[(offset, count) for offset, count in entry["data"]],
-                allocated=None if entry["allocated"] is None else [(o, n) for o, n in entry["allocated"]],
+                data=[tuple(extent) for extent in entry["data"]],
+                allocated=None if entry["allocated"] is None else [tuple(extent) for extent in entry["allocated"]],
                 position=entry["position"],
             )
             for entry in header["members"]

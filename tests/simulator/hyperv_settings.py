@@ -297,7 +297,7 @@ def _add_medium(machine: Machine, vm: Vm, resource: Instance, subtype: str) -> R
     part = find_part(machine, parent) if parent else None
     if kind is None or part is None or part[0] is not vm or part[2] is None or part[3]:
         raise JobFailed(INVALID, "The parent of the new medium was not found: it must be the path of a drive.")
-    _vm, controller, drive, _medium = part
+    _vm, controller, drive, _medium = part  # pylint: disable=unpacking-non-sequence  # it is not None here
     assert drive is not None
     if drive.kind == "physical" or drive.medium is not None:
         raise JobFailed(INVALID, "The drive cannot take a medium or holds one already.")

@@ -14,7 +14,7 @@ API for the remote shell: `ProcessTable.start_shell_command`, `Process.stdout.ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping  # pylint: disable=unused-import
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol, TypeAlias

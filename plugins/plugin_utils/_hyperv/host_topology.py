@@ -530,7 +530,7 @@ def _clustered_vm_ids(rows: HostRows, names: Mapping[str, str]) -> frozenset[str
             found.add(owner)
             continue
         resource, group = text_of(row, "Name").casefold(), text_of(row, "OwnerGroup").casefold()
-        for name in {group, resource.removeprefix("virtual machine ")}:
+        for name in (group, resource.removeprefix("virtual machine ")):
             found.update(by_name.get(name, ()))
     return frozenset(found)
 

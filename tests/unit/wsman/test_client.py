@@ -220,7 +220,7 @@ def test_the_number_of_a_missing_class_or_namespace_needs_no_second_question(pla
     client, host = play("fault_invalid_class", "fault_invalid_namespace")
     with pytest.raises(ClassMissing) as caught:
         client.query(V2, VM, where="Name = ''")
-    assert type(caught.value) is ClassMissing
+    assert caught.value.__class__ is ClassMissing
     with pytest.raises(NamespaceMissing):
         client.query(V2, VM)
     assert host.finished()
@@ -265,7 +265,7 @@ def test_faults_become_errors_by_number(
     with pytest.raises(error) as caught:
         client.get(CimPath(V2, "Msvm_StorageJob", {"InstanceID": "top-secret-key"}))
     raised = caught.value
-    assert type(raised) is error
+    assert raised.__class__ is error
     assert (raised.code, raised.provider_code, raised.cim_status) == numbers
     sentence = str(raised)
     assert "Msvm_StorageJob in root/virtualization/v2" in sentence

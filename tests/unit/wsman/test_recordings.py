@@ -156,7 +156,7 @@ def test_recorded_faults_become_their_errors(
     fault = read_answer((recordings / f"{file}.xml").read_bytes()).fault
     assert fault is not None
     raised = fault_error(fault, "The test")
-    assert type(raised) is error
+    assert raised.__class__ is error
     assert raised.code == code
     assert text in str(raised)
     assert str(code) in str(raised)
