@@ -51,7 +51,7 @@ assumed(
 )
 assumed(
     "pooled-disks",
-    "Members of a storage pool vanish from MSFT_Disk and stay in MSFT_PhysicalDisk",
+    "Members of a storage pool vanish from MSFT_Disk and stay in MSFT_PhysicalDisk, with the identity of the disk",
     source="no source; behaviour of Storage Spaces",
 )
 
@@ -314,17 +314,23 @@ def physical_disks(machine: Machine) -> Iterable[Row]:
             "IsIndicationEnabled": None,
         }
     for pool in machine.pools:
-        for member in pool.members:
+        for position, member in enumerate(machine.pool_members(pool)):
             yield {
-                "ObjectId": object_id(machine, "PhysicalDisk", "PD", f"{{{stable_guid(machine.name, member)}}}"),
-                "UniqueId": stable_guid(machine.name, member).replace("-", "").upper(),
-                "UniqueIdFormat": 0,
-                "DeviceId": str(100 + pool.members.index(member)),
-                "FriendlyName": "Msft Virtual Disk",
-                "Manufacturer": "Msft    ",
-                "Model": "Virtual Disk    ",
+                "ObjectId": object_id(machine, "PhysicalDisk", "PD", f"{{{stable_guid(machine.name, member.key)}}}"),
+                "UniqueId": member.identity.unique_id,
+                "UniqueIdFormat": member.identity.unique_id_format,
+                "DeviceId": str(100 + position),
+                "FriendlyName": f"{member.identity.vendor} {member.identity.model}",
+                "Manufacturer": f"{member.identity.vendor:<8}",
+                "Model": f"{member.identity.model:<16}",
+                "SerialNumber": member.identity.serial,
+                "PhysicalLocation": member.location,
+                "Size": member.content.size,
+                "AllocatedSize": member.content.size,
+                "LogicalSectorSize": member.sector,
+                "PhysicalSectorSize": member.physical_sector,
                 "StoragePoolUniqueId": f"{{{pool.guid}}}",
-                "BusType": BUS_TYPES["sas"],
+                "BusType": member.bus_type,
                 "MediaType": 0,
                 "HealthStatus": 0,
                 "OperationalStatus": [2],

@@ -245,13 +245,22 @@ class Machine:
 
     # -- disks
 
-    def _backings(self) -> list[Backing]:
+    def _connected(self) -> list[Backing]:
+        """Disks by controller, path or session, pooled ones included."""
         if self.kind == "guest":
             found = self.vm.backings() if self.vm is not None else []
         else:
             found = [self._lun_backing(lun, number, local=True) for number, lun in enumerate(self.local_luns)]
             found += [self._lun_backing(lun, number) for number, lun in enumerate(self.mapped_luns)]
         found += [self._iscsi_backing(lun, number) for number, lun in enumerate(self.iscsi_sessions)]
+        return found
+
+    def pool_members(self, pool: StoragePool) -> list[Backing]:
+        """The disks of a Storage Spaces pool that are there; Windows keeps them from the list of disks."""
+        return [b for b in self._connected() if b.slot in pool.members or b.key.removeprefix("lun:") in pool.members]
+
+    def _backings(self) -> list[Backing]:
+        found = self._connected()
         pooled = {f"lun:{m}" for p in self.pools for m in p.members} | {m for p in self.pools for m in p.members}
         found = [b for b in found if b.key not in pooled and b.slot not in pooled]
         found += [b for p in self.pools if (b := p.backing()) is not None]

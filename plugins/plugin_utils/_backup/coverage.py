@@ -77,10 +77,10 @@ def coverage(
         raise BackupError("bad_option", f"guest_storage is {guest_storage!r}; it must be 'ask' or 'none'.")
     name = str(vm.get("name"))
     if (vm.get("replication") or {}).get("is_replica"):
-        return _untouched(vm, "replica", f"VM {name!r} is a replica: it is listed and never touched.", complete=True)
+        return _untouched(vm, "replica", f"VM '{name}' is a replica: it is listed and never touched.", complete=True)
     if vm.get("is_clustered"):
         sentence = (
-            f"VM {name!r} belongs to a failover cluster, which this collection does not support yet; "
+            f"VM '{name}' belongs to a failover cluster, which this collection does not support yet; "
             "nothing was changed. Back it up with a tool that knows the cluster."
         )
         return _untouched(vm, "clustered", sentence, complete=False)
@@ -129,7 +129,7 @@ def offline_refusal(plan: View, *, allow_offline: bool) -> str | None:
     if allow_offline or forecast.get("consistency") != "saved_state":
         return None
     return (
-        f"VM {(plan.get('vm') or {}).get('name')!r} would be saved while the host backs it up ({forecast.get('reason')}); "
+        f"VM '{(plan.get('vm') or {}).get('name')}' would be saved while the host backs it up ({forecast.get('reason')}); "
         "set allow_offline when that is acceptable."
     )
 
@@ -195,7 +195,8 @@ class _Answer:
     wrong: bool = False
     is_off: bool = False
     declared_none: bool = False
-    reason: str = ""
+    reason: str = ""  # with what to do
+    finding: str = ""  # without
     notes: tuple[str, ...] = ()
 
 
@@ -213,6 +214,7 @@ def _answer(vm: View, guest: View | None, guest_error: str | None, guest_storage
             is_off=True,
             declared_none=declared,
             notes=notes,
+            finding=f"the VM is {state}",
             reason=f"the VM is {state}, so its guest cannot be asked what it connects itself; start it, "
             "or declare guest_storage: none for this VM",
         )
@@ -222,6 +224,7 @@ def _answer(vm: View, guest: View | None, guest_error: str | None, guest_storage
             asked=False,
             declared_none=declared,
             notes=notes,
+            finding=f"the guest did not tell which disks it sees ({why.rstrip('.')})",
             reason=f"the guest did not tell which disks it connects itself ({why.rstrip('.')}); give it a connection, "
             "or declare guest_storage: none for this VM",
         )
@@ -231,7 +234,7 @@ def _answer(vm: View, guest: View | None, guest_error: str | None, guest_storage
         return _Answer(
             asked=False,
             wrong=True,
-            reason=f"the guest {computer!r} says that it runs in VM {told}, not in {vm.get('id')}; "
+            reason=f"the guest '{computer}' says that it runs in VM {told}, not in {vm.get('id')}; "
             "correct the inventory so that it names this VM's own guest",
         )
     if not told and not _proves_itself(vm, guest):
@@ -239,6 +242,7 @@ def _answer(vm: View, guest: View | None, guest_error: str | None, guest_storage
             asked=False,
             declared_none=declared,
             notes=notes,
+            finding="the guest does not tell which VM it runs in and none of its disks proves it",
             reason="the guest does not tell which VM it runs in and none of its disks proves it; switch on the VM's "
             "data exchange integration service, or declare guest_storage: none for this VM",
         )
@@ -277,7 +281,8 @@ def _rows(vm: View, scene: _Scene) -> tuple[list[_Row], list[str]]:
     for index, disk in enumerate(hosts):
         pair = matches.pairs.get(index)
         other = None if pair is None else guests[pair.guest]
-        row = _host_row(disk, other, pair)
+        seen = guests[matches.lookalikes[index]] if index in matches.lookalikes else other
+        row = _host_row(disk, seen, pair)
         if answer.wrong:
             row.coverage, row.reason, row.acceptable = "identity_mismatch", answer.reason, False
         elif disk.get("attachment") in LEFT_OUT:
@@ -382,7 +387,7 @@ def _judge_vhd(row: _Row, disk: View, other: View | None, engine: Capabilities |
     elif disk.get("captured_by") == "none":
         row.reason = str(disk.get("reason") or "the host says that its backup does not take this disk")
     elif volume is None or not (volume.get("path") or volume.get("is_csv")):
-        row.reason = f"the host volume that holds {disk.get('path')!r} is not known"
+        row.reason = f"the host volume that holds '{disk.get('path')}' is not known"
     elif file_system and file_system not in engine.vhd_file_systems:
         row.reason = (
             f"its file lies on a host volume with {file_system}, of which engine {engine.engine} makes no shadow copies"
@@ -403,16 +408,14 @@ def _judge_left_out(row: _Row, disk: View, other: View | None, trouble: str | No
         "shared_virtual_hard_disk": "a shared virtual hard disk",
     }[str(disk.get("attachment"))]
     if answer.is_off:
-        row.reason = (
-            f"{what} that only the guest can back up, but {answer.reason.split(',')[0]}; start the VM and run again"
-        )
+        row.reason = f"{what} that only the guest can back up, but {answer.finding}; start the VM and run again"
     elif disk.get("attachment") == "unresolved_pass_through":
         row.reason = (
             "the host cannot tell which LUN stands behind this pass-through disk; attach it again by its UniqueId"
         )
     elif not answer.asked:
         row.coverage = "unverified"
-        row.reason = f"{what} that only the guest can back up, but {answer.reason.split(';')[0]}"
+        row.reason = f"{what} that only the guest can back up, but {answer.finding}"
     elif trouble is not None:
         row.coverage, row.reason = "identity_mismatch", trouble
     elif other is None and _is_pooled(row, scene.guest):
@@ -479,6 +482,9 @@ _DISK_GAPS: tuple[tuple[Callable[[View], bool], str], ...] = (
 )
 
 
+_FILE_SYSTEM_NAMES = {"REFS": "ReFS", "EXFAT": "exFAT"}
+
+
 def _guest_gaps(disk: View, engine: Capabilities | None, spread: frozenset[str]) -> list[str]:
     """Every reason why the guest phase cannot take this disk; empty when it can."""
     if engine is None:
@@ -504,8 +510,8 @@ def _guest_gaps(disk: View, engine: Capabilities | None, spread: frozenset[str])
         elif not file_system or file_system == "RAW":
             reasons.append(f"volume {name} has no file system that Windows knows")
         elif file_system not in engine.file_systems:
-            known = ", ".join(sorted(engine.file_systems))
-            reasons.append(f"volume {name} has {file_system}, engine {engine.engine} takes {known} only")
+            known = ", ".join(_FILE_SYSTEM_NAMES.get(one, one) for one in sorted(engine.file_systems))
+            reasons.append(f"volume {name} has {volume.get('file_system')}, engine {engine.engine} takes {known} only")
         elif not volume.get("path"):
             reasons.append(f"volume {name} has no GUID path")
     return reasons
@@ -515,7 +521,7 @@ def _guest_only_rows(hosts: Sequence[View], matches: Matches, scene: _Scene, not
     """Guest disks that no host disk stands behind: iSCSI, virtual Fibre Channel, and what maps to nothing."""
     rows: list[_Row] = []
     guests = scene.guests
-    taken = {pair.guest for pair in matches.pairs.values()}
+    taken = {*(pair.guest for pair in matches.pairs.values()), *matches.lookalikes.values()}
     # Identical virtual hard disks need no pairing: all of them are the host's. Only their number per size must fit.
     free = [
         first(host.get("size_bytes"), (host.get("vhd") or {}).get("size_bytes"))
@@ -722,11 +728,12 @@ def _summary(name: str, rows: Sequence[_Row]) -> str:
     parts = [f"{count['host']} disk(s) by the host", f"{count['guest']} in the guest"]
     missing = [row for row in rows if row.coverage not in CAPTURED]
     if not missing:
-        return f"VM {name!r}: {', '.join(parts)}; nothing is left out."
-    accepted = sum(row.accepted for row in missing)
-    listing = "; ".join(f"{row.label}: {row.coverage.replace('_', ' ')}" for row in missing)
-    parts.append(f"{len(missing)} not captured ({accepted} of them accepted: {listing})")
-    return f"VM {name!r}: {', '.join(parts)}."
+        return f"VM '{name}': {', '.join(parts)}; nothing is left out."
+    listing = "; ".join(
+        f"{row.label}: {row.coverage.replace('_', ' ')}{', accepted' if row.accepted else ''}" for row in missing
+    )
+    parts.append(f"{len(missing)} NOT captured ({listing})")
+    return f"VM '{name}': {', '.join(parts)}."
 
 
 def _untouched(vm: View, status: str, sentence: str, *, complete: bool) -> dict[str, Any]:

@@ -33,9 +33,13 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Matches:
-    """Host index -> guest disk, and why a disk that looks alike was not taken."""
+    """Host index -> guest disk, and why a disk that looks alike was not taken.
+
+    `lookalikes` (host index -> guest disk) share a UniqueId that proves nothing: surely one line for people, never a pair.
+    """
 
     pairs: dict[int, Pair]
+    lookalikes: dict[int, int]
     trouble: dict[int, str]
     guest_trouble: dict[int, str]
 
@@ -82,6 +86,11 @@ def match_disks(hosts: Sequence[View], guests: Sequence[View]) -> Matches:
                 for other, _shared in found:
                     guest_trouble.setdefault(other, trouble[index])
     taken = {pair.guest for pair in pairs.values()}
+    lookalikes = _lookalikes(hosts, guests, pairs, [other for other in candidates if other not in taken])
+    for index, other in lookalikes.items():
+        if index not in trouble:
+            trouble[index] = _WEAK
+            guest_trouble.setdefault(other, _WEAK)
     alone = [index for index, disk in enumerate(hosts) if index not in pairs and disk.get("attachment") in LEFT_OUT]
     for other in candidates:
         if other not in taken and alone and guests[other].get("kind") in ("pass_through", "unknown"):
@@ -92,12 +101,35 @@ def match_disks(hosts: Sequence[View], guests: Sequence[View]) -> Matches:
             )
     return Matches(
         pairs=pairs,
+        lookalikes=lookalikes,
         trouble={
             **{index: text for index, text in trouble.items() if index not in pairs},
             **_contradictions(hosts, guests, pairs),
         },
         guest_trouble={index: text for index, text in guest_trouble.items() if index not in taken},
     )
+
+
+_WEAK = (
+    "host and guest show the same UniqueId, but it is a weak identity and no partition table that both see confirms it; "
+    "initialise the disk in the guest and rescan both sides, or accept it by name"
+)
+
+
+def _lookalikes(
+    hosts: Sequence[View], guests: Sequence[View], pairs: Mapping[int, Pair], candidates: Sequence[int]
+) -> dict[int, int]:
+    """One unpaired disk on either side with the same UniqueId."""
+    left = {index: key for index, disk in enumerate(hosts) if index not in pairs for key in _own_id(disk)}
+    right = {other: key for other in candidates for key in fold(guests[other].get("unique_id"))}
+    once = {key for key, count in Counter(left.values()).items() if count == 1}
+    once &= {key for key, count in Counter(right.values()).items() if count == 1}
+    by_key = {key: other for other, key in right.items() if key in once}
+    return {index: by_key[key] for index, key in left.items() if key in once}
+
+
+def _own_id(disk: View) -> set[str]:
+    return fold(first(disk.get("unique_id"), (disk.get("lun") or {}).get("unique_id")))
 
 
 def _contradictions(hosts: Sequence[View], guests: Sequence[View], pairs: Mapping[int, Pair]) -> dict[int, str]:

@@ -80,7 +80,9 @@ def _disk_row(name: str, disk: View) -> Sequence[str]:
 
 
 def _label(disk: View) -> str:
-    return str(disk.get("slot_text") or disk.get("unique_id") or disk.get("kind") or "disk")
+    """What the operator can name it by: the slot, the UniqueId, or the word that accept_gaps takes."""
+    named = [*(disk.get("accept_as") or ()), disk.get("kind") or "disk"]
+    return str(disk.get("slot_text") or disk.get("unique_id") or named[0])
 
 
 def _name(status: View) -> str:

@@ -290,7 +290,7 @@ def _ambiguous_vm(text: str, rows: Sequence[CimInstance]) -> HypervError:
     candidates = _candidates(rows)
     return Ambiguous(
         "ambiguous_vm",
-        f"{len(candidates)} VMs are named {text!r}: {_listed(candidates)}; give the GUID of the one you mean.",
+        f"{len(candidates)} VMs are named '{text}': {_listed(candidates)}; give the GUID of the one you mean.",
         {"vm": text, "candidates": candidates},
     )
 
@@ -308,7 +308,7 @@ def _unknown_vm(client: CimClient, text: str) -> HypervError:
     there = f"it has {_listed(candidates)}" if candidates else "it has no VM that this account may see"
     return NotFound(
         "unknown_vm",
-        f"The host has no VM {text!r} (name or GUID); {there}. Correct the name, or look on the host that owns the VM now.",
+        f"The host has no VM '{text}' (name or GUID); {there}. Correct the name, or look on the host that owns the VM now.",
         {"vm": text, "candidates": candidates},
     )
 

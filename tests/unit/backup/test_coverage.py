@@ -271,7 +271,7 @@ CASES = {
         {},
         "SCSI 0:1",
         "identity_mismatch",
-        "no disk of the guest",
+        "weak identity",
     ),
     "an MBR signature as second identity": (
         vm(vhd(), pass_through(guid=None, signature=0x1234ABCD, unique_id_format=0)),
@@ -540,7 +540,7 @@ CASES = {
         {},
         "SCSI 0:1",
         "gap",
-        "EXFAT",
+        "exFAT",
     ),
     "ReFS": (
         vm(vhd(), pass_through()),
@@ -722,6 +722,30 @@ def test_a_guest_of_another_vm_cannot_be_accepted_away():
     assert result["complete"] is False
     assert result["accepted"] == []
     assert result["guest_volumes"] == []
+
+
+def test_a_disk_that_is_only_weakly_the_same_on_both_sides_is_one_line_and_can_be_accepted():
+    weak = {"unique_id": "SCSI\\DISK:HV01", "unique_id_format": 0, "weak_identity": True, "guid": None}
+    machine, view = vm(vhd(), pass_through(**weak)), guest(guest_disk(**weak, partition_style="RAW", volumes=[]))
+    assert [disk["slot_text"] for disk in plan(machine, view)["disks"]] == ["SCSI 0:0", "SCSI 0:1"]
+    accepted = plan(machine, view, accept_gaps=["SCSI\\DISK:HV01"])
+    assert accepted["complete"]
+    assert at(accepted, "SCSI 0:1")["coverage"] == "identity_mismatch"
+
+
+def test_two_weak_twins_on_each_side_are_never_told_apart():
+    weak = {"unique_id": "TWIN", "unique_id_format": 0, "weak_identity": True, "guid": None}
+    result = plan(
+        vm(vhd(), pass_through(1, **weak), pass_through(2, **weak)), guest(guest_disk(**weak), guest_disk(**weak))
+    )
+    assert {disk["coverage"] for disk in result["disks"][1:]} == {"identity_mismatch"}
+    assert len(result["disks"]) == 5
+
+
+def test_names_stand_in_sentences_as_they_are():
+    name = "a 'b' \"c\" \\ {{ 7*7 }} 100% Ü 仮"
+    result = plan(vm(name=name), None)
+    assert result["summary"].startswith(f"VM '{name}': ")
 
 
 def test_a_fibre_channel_port_is_accepted_by_its_wwpn():
