@@ -11,9 +11,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import select
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from playbook_run import PlaybookRun, playbook_environment, read_record
 from simulator.door_memory import rules_of
 from simulator.faults import Rule, effect
 from simulator.windows_backup import ENGINE_TOKEN, Request
@@ -154,7 +163,10 @@ class Scene:
         return rules_of(self.world).add(rule)
 
     def fault(self, match: Mapping[str, str], name: str, *, skip: int = 0, count: int = 1, **parameters: Any) -> Rule:
-        return rules_of(self.world).add(Rule(match=match, effect=name, parameters=parameters, skip=skip, count=count))
+        """A fault rule that goes before all others."""
+        rule = Rule(match=match, effect=name, parameters=parameters, skip=skip, count=count)
+        rules_of(self.world).rules.insert(0, rule)
+        return rule
 
     def clear(self) -> None:
         rules_of(self.world).clear()
@@ -177,14 +189,15 @@ class Scene:
 
     # -- what is left ----------------------------------------------------------------------------------------------
 
-    def sets(self) -> list[dict[str, Any]]:
-        """Records in the host's registry, oldest first; what is no JSON is left out."""
+    def sets(self, host: Any = None) -> list[dict[str, Any]]:
+        """Records in a host's registry, oldest first; what is no JSON is left out."""
         with self.world.lock:
-            key = self.host.registry.find(HKLM, f"{REGISTRY}\\Sets")
+            registry = (host or self.host).registry
+            key = registry.find(HKLM, f"{REGISTRY}\\Sets")
             found = []
             for one in key.subkeys.values() if key is not None else ():
                 with contextlib.suppress(ValueError):
-                    found.append(json.loads(self.host.registry.text(f"{REGISTRY}\\Sets\\{one.name}", "Record")))
+                    found.append(json.loads(registry.text(f"{REGISTRY}\\Sets\\{one.name}", "Record")))
             return sorted(found, key=lambda item: (item.get("opened", ""), item.get("set_id", "")))
 
     def record(self, vm: str = "sql01") -> dict[str, Any]:
@@ -243,6 +256,17 @@ class Scene:
         raise AssertionError("the other backup did not end")
 
 
+def hook_files(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A log of what the hooks did, and the settings of the role that name them."""
+    log = folder / "hooks.log"
+    log.write_text("")
+    for name in ("quiesce", "unquiesce"):
+        text = "{{ lookup('ansible.builtin.pipe', 'echo " + f"{name} >> {log}" + "') }}"
+        task = [{"name": f"Applications {name}", "ansible.builtin.debug": {"msg": text}}]
+        (folder / f"{name}.yml").write_text(json.dumps(task))
+    return log, {f"{name}_tasks": str(folder / f"{name}.yml") for name in ("quiesce", "unquiesce")}
+
+
 def set_of(run: Any, host: str = "sql01") -> dict[str, Any]:
     """The set as the last backup_set task of that VM returned it."""
     return dict(run.of("backup_set", host)[-1].result["set"])
@@ -257,3 +281,78 @@ def sentence_of(run: Any, host: str = "sql01") -> str:
 def error_of(run: Any, host: str = "sql01") -> dict[str, Any]:
     """`error` of the first task of ours that failed on that VM."""
     return next(dict(task.result["error"]) for task in run.failures() if task.host == host and "error" in task.result)
+
+
+# -- runs that are killed ------------------------------------------------------------------------------------------------
+
+
+class Operator:
+    """One ansible-playbook of the main playbook, started and not waited for, so that a test can kill it or stop its time."""
+
+    def __init__(self, here: Scene, folder: Path, *arguments: str, **settings: Any) -> None:
+        folder.mkdir(parents=True)
+        self._record = folder / "record.jsonl"
+        self._output = folder / "output.txt"
+        (folder / "inventory.yml").write_text(yaml.safe_dump(here.lab.inventory))
+        (folder / "ansible.cfg").write_text("[defaults]\n")
+        chosen = {**SETTINGS, **{f"two_phase_backup_{name}": value for name, value in settings.items()}}
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(folder / "inventory.yml"), PLAYBOOK]
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*command, "-e", json.dumps(chosen), *arguments],
+                cwd=folder,
+                env=playbook_environment(self._record) | {"ANSIBLE_CONFIG": str(folder / "ansible.cfg")},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def kill(self) -> None:
+        """SIGKILL for ansible-playbook and everything it started."""
+        for pid in [self._process.pid, *self.workers()]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def kill_parent(self) -> list[int]:
+        """SIGKILL for ansible-playbook alone; its workers are stopped and returned, `wake` lets them go on."""
+        workers = self.workers()
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        os.kill(self._process.pid, signal.SIGKILL)
+        return workers
+
+    def freeze(self) -> None:
+        for pid in [self._process.pid, *self.workers()]:
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in [*self.workers(), self._process.pid]:
+            os.kill(pid, signal.SIGCONT)
+
+    def workers(self) -> list[int]:
+        """Descendants, by /proc: workers have sessions of their own."""
+        parents: dict[int, int] = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        found = [self._process.pid]
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found[1:]
+
+    def wait(self, timeout_s: float = 300) -> PlaybookRun:
+        status = self._process.wait(timeout_s)
+        return PlaybookRun(
+            status=status, output=self._output.read_text("utf-8", "replace"), tasks=read_record(self._record)
+        )
+
+
+def wake(pids: list[int], timeout_s: int = 120) -> None:
+    """Let stopped processes go on, and wait until they are gone."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            watch = os.pidfd_open(pid)
+            os.kill(pid, signal.SIGCONT)
+            ready, _, _ = select.select([watch], [], [], timeout_s)
+            os.close(watch)
+            assert ready, f"process {pid} goes on and on"

@@ -38,6 +38,10 @@ CONTINUABLE = frozenset(
         "busy_timeout",
         "orphaned",
         "quota",
+        "http",
+        "protocol",
+        "authentication",
+        "helper_timeout",
         "busy",
     }
 )

@@ -149,3 +149,193 @@ def test_one_vms_failure_stops_no_other_and_the_exit_code_is_true(treated: Any) 
     assert {name for name, state in told.items() if state == "GOOD"} == {"german", "shared", "stopped"}
     failed = {task.host for task in run.failures() if task.task == "Fail each VM that has no good backup"}
     assert failed == set(WARD) - {"german", "shared", "stopped"}
+
+
+# -- a VM with pass-through disks: what the host may do to it -----------------------------------------------------------
+
+
+@pytest.fixture
+def here(lab: Callable[..., Any]) -> Scene:
+    return Scene(lab(world_text()))
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_vm_that_was_saved_for_its_backup_is_degraded_unless_that_was_allowed(here: Scene, allowed: bool) -> None:
+    here.world.switches.choose("wsb-passthrough", "saved")
+    run = here.backup(allow_offline=allowed)
+    record = here.record()
+    assert record["phases"]["host"]["attempts"][0]["consistency"] == "saved_state"
+    assert (run.status, record["state"]) == ((0, "good") if allowed else (2, "degraded"))
+    if not allowed:
+        assert "the VM was saved while the host backed it up, and allow_offline was not set" in sentence_of(run)
+    assert here.vm.running
+    assert [item for item in prove(here.world, record) if not item.is_proven] == []
+
+
+def test_a_host_that_refuses_such_a_vm_is_named_and_points_to_another_engine(here: Scene) -> None:
+    here.world.switches.choose("wsb-passthrough", "refused")
+    run = here.backup()
+    assert run.status == 2
+    assert error_of(run)["kind"] == "snapshot_failed"
+    assert "1 disk(s) that a host backup leaves out" in sentence_of(run)
+    assert "engine 'export'" in sentence_of(run)
+    assert here.record()["state"] == "failed"
+    assert len(here.versions(here.guest)) == 1
+    assert here.versions(here.host) == []
+    assert here.leases() == {}
+
+
+# -- targets that fill up ------------------------------------------------------------------------------------------------
+
+
+def test_a_target_that_fills_up_during_the_backup_fails_with_what_windows_said(here: Scene) -> None:
+    volume = here.host.volume_by_letter("E")
+    here.at({"machine": "hv01", "method": "StartByPath"}, lambda _m: volume.reserve("others", volume.free - 4096))
+    run = here.backup()
+    assert run.status == 2
+    job = error_of(run)["job"]
+    assert job["state"] == "failed"
+    assert error_of(run)["result"]["evidence"]["exit_code"] == -4
+    assert "0x80070070" in sentence_of(run)
+    assert here.record()["state"] == "failed"
+    assert here.versions(here.host) == []
+
+
+def test_old_versions_that_windows_drops_for_room_are_no_reason_to_refuse_and_do_not_confuse(here: Scene) -> None:
+    volume = here.host.volume_by_letter("E")
+    for _night in range(3):
+        here.finish_foreign(here.host, here.start_foreign(here.host, hyperv=(here.vm.id,)))
+    volume.reserve("others", volume.free - 4096)
+    run = here.backup()
+    assert run.status == 0, run.output
+    record = here.record()
+    assert record["state"] == "good"
+    assert record["phases"]["host"]["attempts"][0]["version"] == here.versions(here.host)[-1].version_id
+    assert len(here.versions(here.host)) < 4
+    assert [item for item in prove(here.world, record) if not item.is_proven] == []
+
+
+# -- other people's backups ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["hv01", "sql01"])
+def test_a_backup_that_already_runs_is_waited_for_and_never_stopped(here: Scene, where: str) -> None:
+    machine = here.world.machine(where)
+    others = here.start_foreign(machine, "E:" if where == "hv01" else "B:")
+    run = here.backup()
+    assert run.status == 0, run.output
+    assert others.state == "succeeded"
+    assert here.record()["state"] == "good"
+    log = machine.event_log.query(scene.CHANNEL)
+    assert [record.event_id for record in log if record.event_id in (1, 8, 14)] == [1, 14, 1, 14]
+    assert here.methods(where, "StopByPath") == 0
+
+
+def test_a_backup_that_begins_between_our_look_and_our_start_is_queued_behind(here: Scene) -> None:
+    others: list[Any] = []
+    here.at({"machine": "hv01", "method": "StartByPath"}, lambda machine: others.append(here.start_foreign(machine)))
+    run = here.backup()
+    assert run.status == 0, run.output
+    assert others[0].state == "succeeded"
+    assert here.record()["state"] == "good"
+    assert len(here.starts(here.host)) == 2
+
+
+def test_a_scheduled_backup_that_ends_inside_our_window_is_not_taken_for_ours(here: Scene) -> None:
+    """It began before our baseline was read, so only one start lies in our window, and its end is of another template."""
+    others = here.start_foreign(here.host)
+    here.at({"machine": "hv01", "method": "StartByPath"}, lambda machine: here.finish_foreign(machine, others))
+    run = here.backup()
+    assert run.status == 0, run.output
+    mine = here.record()["phases"]["host"]["attempts"][0]
+    assert others.version.version_id != mine["version"]
+    assert mine["version"] == here.versions(here.host)[-1].version_id
+
+
+def test_another_backup_that_begins_in_our_window_makes_the_version_ambiguous(here: Scene) -> None:
+    seen: list[Any] = []
+
+    def follow(machine: Any) -> None:
+        job = machine.backup.job
+        if not seen and job is not None and job.step + 1 >= job.steps and job.running:
+            machine.backup.look()
+            if not job.running:
+                seen.append(here.start_foreign(machine))
+
+    here.at({"machine": "hv01"}, follow, count=0)
+    run = here.backup()
+    assert run.status == 2
+    assert seen
+    assert error_of(run)["kind"] == "ambiguous_version"
+    assert "2 backups began on this machine" in sentence_of(run)
+    assert here.record()["state"] == "failed"
+    assert here.record()["phases"]["host"]["attempts"] == []
+    here.finish_foreign(here.host, seen[0])
+    assert seen[0].state == "succeeded"
+
+
+def test_two_versions_of_one_minute_cannot_be_told_apart_and_fail(here: Scene) -> None:
+    def earlier(machine: Any) -> None:
+        """A version of the minute in which our job begins."""
+        others = here.start_foreign(machine)
+        others.seconds = 0.0
+        here.finish_foreign(machine, others)
+
+    here.at({"machine": "hv01", "method": "StartByPath"}, earlier)
+    run = here.backup()
+    assert run.status == 2
+    assert error_of(run)["kind"] == "ambiguous_version"
+    assert "two backups in one minute" in sentence_of(run)
+    assert here.record()["state"] == "failed"
+
+
+def test_an_event_log_that_cannot_be_read_fails_although_wbadmin_was_content(here: Scene) -> None:
+    here.at(
+        {"machine": "hv01", "method": "StartByPath"},
+        lambda machine: machine.event_log._channels.pop(scene.CHANNEL.upper()),
+    )
+    run = here.backup()
+    assert run.status == 2
+    assert error_of(run)["kind"] == "events_unreadable"
+    assert scene.CHANNEL in sentence_of(run)
+    assert len(here.versions(here.host)) == 1
+    assert here.record()["state"] == "failed"
+
+
+# -- the two snapshots ---------------------------------------------------------------------------------------------------
+
+
+def test_snapshots_too_far_apart_are_cured_by_one_more_guest_phase(here: Scene) -> None:
+    here.at({"machine": "hv01", "method": "RegisterByXml"}, lambda _machine: here.world.clock.advance(150))
+    run = here.backup(max_skew=150)
+    assert run.status == 0, run.output
+    record = here.record()
+    assert record["state"] == "good"
+    assert [attempt["purpose"] for attempt in record["phases"]["guest"]["attempts"]] == ["first", "skew"]
+    assert len(record["phases"]["host"]["attempts"]) == 1
+    assert record["skew_s"] <= 150
+    # the second guest phase wrote to B:, a virtual hard disk of the VM, after the host's snapshot
+    assert {item.name for item in prove(here.world, record) if not item.is_proven} == {"D:\\VMs\\sql01\\backup.vhdx"}
+
+
+def test_snapshots_that_stay_too_far_apart_are_degraded_and_said(here: Scene) -> None:
+    run = here.backup(max_skew=1)
+    assert run.status == 2
+    record = here.record()
+    assert record["state"] == "degraded"
+    assert len(record["phases"]["guest"]["attempts"]) == 2
+    assert "more than max_skew (1 s)" in sentence_of(run)
+
+
+def test_full_in_both_phases_is_refused_before_anything_is_done(here: Scene) -> None:
+    run = here.backup(guest_vss_backup_type="full", host_vss_backup_type="full")
+    assert run.status == 2
+    assert "full in both phases" in sentence_of(run)
+    assert here.sets() == []
+
+
+def test_full_in_the_guest_reaches_windows_as_such(here: Scene) -> None:
+    run = here.backup(guest_vss_backup_type="full")
+    assert run.status == 0, run.output
+    assert [version.vss_full for version in here.versions(here.guest)] == [True]
+    assert [version.vss_full for version in here.versions(here.host)] == [False]
