@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -173,8 +174,9 @@ def survey(shared_lab: Callable[[str], Lab]) -> Iterator[Survey]:
         door = lab.doors.door("hv01")
         tap = stack.enter_context(WireTap(door.address, door.port))
         untouched = stack.enter_context(WireTap(door.address, door.port))
-        with WireTap(door.address, door.port) as gone:
-            closed = gone.port
+        reserved = stack.enter_context(socket.socket())  # bound and not listening: nobody else gets the port
+        reserved.bind((door.address, 0))
+        closed = reserved.getsockname()[1]
         lab.hosts.clear()
         lab.hosts.update(ways(lab, tap, untouched, closed))
         yield Survey(run=lab.run(play(DISK_INFO), "-vvv", "--forks", "4"), tap=tap, untouched=untouched)
