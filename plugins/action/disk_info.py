@@ -27,4 +27,6 @@ class ActionModule(HypervAction):
         view = observe_host(
             run.client, vms=run.arguments["vms"], vhd_details=run.arguments["include_vhd_details"]
         ).to_dict()
-        return Outcome(data={**view, "vms": select(run.arguments["query"], view["vms"])})
+        return Outcome(
+            data={**view, "vms": select(run.arguments["query"], view["vms"])}, warnings=list(view["problems"])
+        )

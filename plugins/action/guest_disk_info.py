@@ -18,4 +18,6 @@ class ActionModule(HypervAction):
     def perform(self, run: Run) -> Outcome:
         select.check(run.arguments["query"])
         view = observe_guest(run.client).to_dict()
-        return Outcome(data={**view, "disks": select(run.arguments["query"], view["disks"])})
+        return Outcome(
+            data={**view, "disks": select(run.arguments["query"], view["disks"])}, warnings=list(view["problems"])
+        )

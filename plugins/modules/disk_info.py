@@ -170,4 +170,9 @@ vms:
         reason:
           description: Why, in one sentence.
           type: str
+problems:
+  description: What could not be read and therefore may be missing above, one sentence each; also shown as warnings.
+  returned: success
+  type: list
+  elements: str
 """

@@ -118,4 +118,14 @@ fibre_channel_initiators:
   returned: success
   type: list
   elements: dict
+volumes_without_disk:
+  description: Volumes that lie on no disk of the list, such as those of dynamic disks.
+  returned: success
+  type: list
+  elements: dict
+problems:
+  description: What could not be read and therefore may be missing above, one sentence each; also shown as warnings.
+  returned: success
+  type: list
+  elements: str
 """

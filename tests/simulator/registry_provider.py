@@ -300,6 +300,12 @@ def new_registry(machine: Any) -> Registry:
         registry.put(
             "SOFTWARE\\Microsoft\\Virtual Machine\\Guest\\Parameters", {"HostName": "", "VirtualMachineName": ""}
         )
+    if machine.ntds_paths is not None:  # documented where Microsoft tells how to move the directory's files
+        database, logs = machine.ntds_paths
+        registry.put(
+            "SYSTEM\\CurrentControlSet\\Services\\NTDS\\Parameters",
+            {"DSA Database file": f"{database}\\ntds.dit", "Database log files path": logs},
+        )
     registry.create_key(HKEY_USERS, ".DEFAULT\\Software")
     registry.create_key(HKEY_CURRENT_USER, "Software")
     registry.create_key(HKEY_CURRENT_CONFIG, "System")
