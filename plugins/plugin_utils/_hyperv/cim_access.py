@@ -35,7 +35,14 @@ class CimClient(Protocol):
     """What the domain needs of `_wsman.WsmanClient`; tests give an in-memory CIM store."""
 
     def query(
-        self, namespace: str, class_name: str, *, where: str | None = None, with_paths: bool = False, deep: bool = True
+        self,
+        namespace: str,
+        class_name: str,
+        *,
+        where: str | None = None,
+        with_paths: bool = False,
+        deep: bool = True,
+        select: Sequence[str] | None = None,
     ) -> list[CimInstance]: ...
 
     def get(self, path: CimPath) -> CimInstance: ...
@@ -54,30 +61,37 @@ def any_of(property_name: str, values: Iterable[str], *, operator: str = "=") ->
     return f"({' OR '.join(terms)})"
 
 
-def query_filtered(client: CimClient, namespace: str, class_name: str, where: str) -> list[CimInstance]:
+def query_filtered(
+    client: CimClient, namespace: str, class_name: str, where: str | None, *, select: Sequence[str] | None = None
+) -> list[CimInstance]:
     """Rows that a filter selects; the whole class when the host does not evaluate the filter.
 
     For callers whose joins cope with rows too many, and for classes whose whole is no danger (never files).
     """
     try:
-        return client.query(namespace, class_name, where=where)
+        return client.query(namespace, class_name, where=where, select=select)
     except FilterRefused:
-        return client.query(namespace, class_name)
+        if where is None:
+            raise
+        return client.query(namespace, class_name, select=select)
 
 
 def query_optional(
-    client: CimClient, notes: list[str], namespace: str, class_name: str, *, what: str, where: str | None = None
+    client: CimClient,
+    notes: list[str],
+    namespace: str,
+    class_name: str,
+    *,
+    what: str,
+    where: str | None = None,
+    select: Sequence[str] | None = None,
 ) -> list[CimInstance] | None:
     """Rows of a class that a healthy machine may lack (feature or service absent); None and a note when it does.
 
     Only the machine's refusals count as "not there". That it cannot be reached is never swallowed.
     """
     try:
-        return (
-            client.query(namespace, class_name)
-            if where is None
-            else query_filtered(client, namespace, class_name, where)
-        )
+        return query_filtered(client, namespace, class_name, where, select=select)
     except WsmanFault as fault:
         notes.append(f"{what} could not be read: {fault}")
         return None

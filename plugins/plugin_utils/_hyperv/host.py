@@ -4,8 +4,10 @@
 # Note that this package is private to the hyperv.passthrough collection and may change without notice.
 """Observing a Hyper-V host: which questions are asked, and what it means when they are refused.
 
-The number of questions does not grow with the VMs (hyperv-wmi 2.7). Asked for some VMs only, the host filters, so that
-the answer grows with those VMs and the LUNs alone. With `vhd_details` there is one question more per VHD file.
+The number of questions does not grow with the VMs (hyperv-wmi 2.7), and of each class only the properties that are read
+are asked for (`HOST_COLUMNS`). Asked for some VMs only, the host filters, so that the answer grows with those VMs and the
+LUNs alone. What only running VMs have is asked for only when one runs. With `vhd_details` there is one question more per
+VHD file.
 
 Not here: the joins (`host_topology`), guests (`guest`), changing anything.
 """
@@ -33,7 +35,7 @@ from .host_topology import (
 )
 from .machine import Service, machine_facts, rights_missing, services_named
 from .model import VHD_FORMATS, VHD_TYPES, ClusterMembership, HostView, VirtualHardDisk, word
-from .schema import CIMV2, CLUSTER, STORAGE, VIRTUALIZATION
+from .schema import CIMV2, CLUSTER, HOST_COLUMNS, STORAGE, VIRTUALIZATION
 
 _HYPERV_SERVICE = "vmms"
 _CLUSTER_SERVICE = "ClusSvc"
@@ -66,7 +68,7 @@ def observe_host(client: CimClient, vms: Sequence[str] | None = None, vhd_detail
     fc_connections, fc_switches = _fibre_channel_fabric(client, rows.fc_ports, problems)
     rows = replace(
         rows,
-        disk_drives=_rows(client, VIRTUALIZATION, "Msvm_DiskDrive", "DriveNumber IS NOT NULL"),
+        disk_drives=_disk_drives(client, rows.resources),
         disks=_rows(client, STORAGE, "MSFT_Disk"),
         volumes=_rows(client, CIMV2, "Win32_Volume"),
         disk_policy=_disk_policy(client, problems),
@@ -80,13 +82,28 @@ def observe_host(client: CimClient, vms: Sequence[str] | None = None, vhd_detail
 
 def _rows(client: CimClient, namespace: str, class_name: str, where: str | None = None) -> list[CimInstance]:
     try:
-        return (
-            client.query(namespace, class_name)
-            if where is None
-            else query_filtered(client, namespace, class_name, where)
-        )
+        return query_filtered(client, namespace, class_name, where, select=HOST_COLUMNS.get(class_name))
     except AccessDenied as fault:
         raise rights_missing(f"{class_name} in {namespace}", fault) from fault
+
+
+def _optional_rows(
+    client: CimClient, problems: list[str], class_name: str, *, what: str, where: str | None = None
+) -> list[CimInstance]:
+    found = query_optional(
+        client, problems, VIRTUALIZATION, class_name, what=what, where=where, select=HOST_COLUMNS.get(class_name)
+    )
+    return found or []
+
+
+def _disk_drives(client: CimClient, resources: Sequence[CimInstance]) -> list[CimInstance]:
+    """The host disks that VMs may have; asked only when a pass-through drive is there that names one."""
+    for row in resources:
+        if text_of(row, "ResourceSubType").casefold() == PHYSICAL_DISK_DRIVE.casefold() and texts_of(
+            row, "HostResource"
+        ):
+            return _rows(client, VIRTUALIZATION, "Msvm_DiskDrive", "DriveNumber IS NOT NULL")
+    return []
 
 
 def _check_hyperv(client: CimClient, host: str, services: dict[str, Service]) -> None:
@@ -164,11 +181,11 @@ def _fibre_channel_fabric(
     """Connections and virtual SANs; asked only when a VM has a virtual Fibre Channel port, because few hosts have."""
     if all(owner_of(text_of(port, "InstanceID")) == "DEFINITION" for port in ports):
         return [], []
-    found = [
-        query_optional(client, problems, VIRTUALIZATION, class_name, what="Virtual Fibre Channel")
+    connections, switches = (
+        _optional_rows(client, problems, class_name, what="Virtual Fibre Channel")
         for class_name in ("Msvm_FcPortAllocationSettingData", "Msvm_VirtualFcSwitch")
-    ]
-    return found[0] or [], found[1] or []
+    )
+    return connections, switches
 
 
 # --- All VMs, or some ---------------------------------------------------------------------------------------------
@@ -176,17 +193,28 @@ def _fibre_channel_fabric(
 _TYPES_WANTED = "(" + " OR ".join(f"ResourceType = {number}" for number in RESOURCE_TYPES) + ")"
 
 
+# Off and saved: no guest runs, so that there are no rows of integration components (hyperv-wmi 1.2, 6.2, 6.3).
+_NO_GUEST_RUNS = (3, 6)
+
+
+def _guest_may_run(system: CimInstance) -> bool:
+    return is_vm(system) and int_of(system, "EnabledState") not in _NO_GUEST_RUNS
+
+
 def _rows_of_all(client: CimClient, rows: HostRows, problems: list[str]) -> HostRows:
+    systems = _rows(client, VIRTUALIZATION, "Msvm_ComputerSystem")
+    some_guest_runs = any(map(_guest_may_run, systems))
+
     def integration(what: str, class_name: str) -> list[CimInstance]:
-        return query_optional(client, problems, VIRTUALIZATION, class_name, what=what) or []
+        return _optional_rows(client, problems, class_name, what=what) if some_guest_runs else []
 
     return replace(
         rows,
-        systems=_rows(client, VIRTUALIZATION, "Msvm_ComputerSystem"),
+        systems=systems,
         settings=_rows(client, VIRTUALIZATION, "Msvm_VirtualSystemSettingData"),
         resources=_rows(client, VIRTUALIZATION, "Msvm_ResourceAllocationSettingData", _TYPES_WANTED),
         storage=_rows(client, VIRTUALIZATION, "Msvm_StorageAllocationSettingData"),
-        fc_ports=integration("Virtual Fibre Channel", "Msvm_SyntheticFcPortSettingData"),
+        fc_ports=_optional_rows(client, problems, "Msvm_SyntheticFcPortSettingData", what="Virtual Fibre Channel"),
         kvp=integration("Guest data", "Msvm_KvpExchangeComponent"),
         vss=integration("The state of backup in guests", "Msvm_VssComponent"),
         heartbeats=integration("Heartbeats", "Msvm_HeartbeatComponent"),
@@ -199,23 +227,20 @@ def _rows_of_some(
     """Rows of the wanted VMs, and of every pass-through drive: a LUN must show all VMs that use it."""
     systems = resolve_vms(client, wanted)
     ids = [text_of(row, "Name").upper() for row in systems]
+    running = [text_of(row, "Name").upper() for row in systems if _guest_may_run(row)]
 
     def per_vm(class_name: str, filter_of: Callable[[Sequence[str]], str]) -> list[CimInstance]:
         return [row for some in chunks(ids) for row in _rows(client, VIRTUALIZATION, class_name, filter_of(some))]
 
-    def optional_per_vm(what: str, class_name: str, filter_of: Callable[[Sequence[str]], str]) -> list[CimInstance]:
-        found: list[CimInstance] = []
-        for some in chunks(ids):
-            found += (
-                query_optional(client, problems, VIRTUALIZATION, class_name, what=what, where=filter_of(some)) or []
-            )
-        return found
+    def integration(what: str, class_name: str) -> list[CimInstance]:
+        return [
+            row
+            for some in chunks(running)
+            for row in _optional_rows(client, problems, class_name, what=what, where=any_of("SystemName", some))
+        ]
 
     def owned(some: Sequence[str]) -> str:
         return any_of("InstanceID", [f"Microsoft:{vm_id}%" for vm_id in some], operator="LIKE")
-
-    def of_system(some: Sequence[str]) -> str:
-        return any_of("SystemName", some)
 
     resources = per_vm("Msvm_ResourceAllocationSettingData", lambda some: f"{_TYPES_WANTED} AND {owned(some)}")
     resources += _rows(
@@ -226,7 +251,9 @@ def _rows_of_some(
     names = {
         text_of(row, "Name").upper(): text_of(row, "ElementName")
         for some in chunks(others)
-        for row in _rows(client, VIRTUALIZATION, "Msvm_ComputerSystem", any_of("Name", some))
+        for row in query_filtered(
+            client, VIRTUALIZATION, "Msvm_ComputerSystem", any_of("Name", some), select=("Name", "ElementName")
+        )
     }
     read = replace(
         rows,
@@ -234,10 +261,20 @@ def _rows_of_some(
         settings=per_vm("Msvm_VirtualSystemSettingData", lambda some: any_of("VirtualSystemIdentifier", some)),
         resources=resources,
         storage=per_vm("Msvm_StorageAllocationSettingData", owned),
-        fc_ports=optional_per_vm("Virtual Fibre Channel", "Msvm_SyntheticFcPortSettingData", owned),
-        kvp=optional_per_vm("Guest data", "Msvm_KvpExchangeComponent", of_system),
-        vss=optional_per_vm("The state of backup in guests", "Msvm_VssComponent", of_system),
-        heartbeats=optional_per_vm("Heartbeats", "Msvm_HeartbeatComponent", of_system),
+        fc_ports=[
+            row
+            for some in chunks(ids)
+            for row in _optional_rows(
+                client,
+                problems,
+                "Msvm_SyntheticFcPortSettingData",
+                what="Virtual Fibre Channel",
+                where=owned(some),
+            )
+        ],
+        kvp=integration("Guest data", "Msvm_KvpExchangeComponent"),
+        vss=integration("The state of backup in guests", "Msvm_VssComponent"),
+        heartbeats=integration("Heartbeats", "Msvm_HeartbeatComponent"),
         vm_names=names,
     )
     return read, frozenset(ids)

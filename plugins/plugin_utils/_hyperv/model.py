@@ -20,13 +20,17 @@ from datetime import datetime, timezone
 
 def plain(value: object) -> object:
     """Records, tuples, mappings and times as JSON types."""
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+        return {name: plain(item) for name, item in value.__dict__.items()}  # the fields, in their order
     if isinstance(value, datetime):
         return utc_text(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (set, frozenset)):
         return [plain(item) for item in value]
     return value
 

@@ -91,6 +91,9 @@ class CimPath:
         return hash(self._comparable())
 
 
+_NOT_THERE: Any = object()
+
+
 @dataclass(frozen=True)
 class CimInstance:
     """One decoded instance; ``class_name`` is its own class, which may be a subclass of the one asked for.
@@ -107,26 +110,32 @@ class CimInstance:
     def __post_init__(self) -> None:
         object.__setattr__(self, "namespace", normal_namespace(self.namespace))
         object.__setattr__(self, "properties", dict(self.properties))
-        object.__setattr__(self, "_by_lower_name", {name.lower(): value for name, value in self.properties.items()})
+
+    def _by_lower_name(self) -> Mapping[str, Value]:
+        """Made when first needed: nearly all readers use the schema's spelling, and rows are many."""
+        made: dict[str, Value] | None = self.__dict__.get("_lower")
+        if made is None:
+            made = {name.lower(): value for name, value in self.properties.items()}
+            object.__setattr__(self, "_lower", made)
+        return made
 
     def get(self, name: str, default: Value = None) -> Value:
         """The value of a property whatever the case of ``name``; ``default`` when the instance has no such property."""
-        by_name: Mapping[str, Value] = self.__dict__["_by_lower_name"]
-        return by_name.get(name.lower(), default)
+        value = self.properties.get(name, _NOT_THERE)
+        return self._by_lower_name().get(name.lower(), default) if value is _NOT_THERE else value
 
     def __getitem__(self, name: str) -> Value:
         """Like `get`, but a property that is not there raises `SchemaError`; one that is NULL gives None."""
-        by_name: Mapping[str, Value] = self.__dict__["_by_lower_name"]
-        try:
-            return by_name[name.lower()]
-        except KeyError:
+        value = self.get(name, _NOT_THERE)
+        if value is _NOT_THERE:
             raise SchemaError(
                 f"The answer for class {self.class_name} in {self.namespace} has no property {name}; "
                 f"check that this Windows version offers it."
-            ) from None
+            )
+        return value
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self.__dict__["_by_lower_name"]
+        return isinstance(name, str) and self.get(name, _NOT_THERE) is not _NOT_THERE
 
     def __hash__(self) -> int:
         return hash((self.class_name.lower(), self.namespace.lower(), self.path))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import shell
-from .cim import CimInstance, CimMethod, CimPath, Schema, Value
+from .cim import CimClass, CimInstance, CimMethod, CimPath, Schema, Value
 from .errors import (
     PULL_TIMED_OUT,
     ClassMissing,
@@ -117,6 +117,7 @@ class WsmanClient:
         self._send = send
         self._schema = schema
         self._new_id = new_id
+        self._whole_only: set[CimClass] = set()  # classes of which this host refused to give some properties only
         self._settings = Settings(
             endpoint=endpoint,
             operation_timeout_s=operation_timeout_s,
@@ -147,7 +148,8 @@ class WsmanClient:
         fills each row's path. ``select`` asks for some properties only; rows then carry the queried class's name, their
         own being lost on the wire (wsman 3). ``limit`` stops after so many rows and releases the enumeration.
 
-        When the host does not evaluate WQL, a query without ``where`` falls back to an unfiltered enumeration of the
+        ``select`` saves work and decides nothing: a host that refuses it (a property that its Windows lacks) is asked
+        for all properties. When the host does not evaluate WQL, a query without ``where`` falls back to an unfiltered enumeration of the
         class; with ``where`` it raises `FilterRefused`, and filtering what `enumerate` gives is the caller's business.
 
         Raises:
@@ -155,8 +157,10 @@ class WsmanClient:
                 unfiltered enumeration of the class is tried to tell them apart (wsman 2).
             FilterRefused: the class is there but not this query.
         """
-        self._schema.require(namespace, class_name)
+        cim_class = self._schema.require(namespace, class_name)
         asked = f"The query of {class_name} in {namespace}"
+        if cim_class in self._whole_only:
+            select = None
         wql = select_query(class_name, where=where, select=select)
         request = enumerate_request(
             namespace, class_name, query=wql, max_elements=_page_size(limit), with_paths=with_paths
@@ -164,7 +168,10 @@ class WsmanClient:
         try:
             return self._rows(request, namespace, class_name, asked, deep=deep, limit=limit)
         except FilterRefused as refused:
-            if where is None and select is None:
+            if select is not None:
+                self._whole_only.add(cim_class)
+                return self.query(namespace, class_name, where=where, with_paths=with_paths, deep=deep, limit=limit)
+            if where is None:
                 return self.enumerate(namespace, class_name, with_paths=with_paths, deep=deep, limit=limit)
             self._probe(namespace, class_name, refused)
             raise

@@ -366,7 +366,7 @@ class _Reader:
                 return []
             return [self.value(one, kind, what) for one in elements]
         if len(elements) > 1:
-            raise ProtocolError(f"{what} is one value by the schema but came {len(elements)} times.")
+            raise _one_value(what, len(elements))
         return self.value(elements[0], kind, what)
 
     def reference(self, element: Element, what: str) -> CimPath | None:
@@ -431,14 +431,28 @@ class _Reader:
                 f"The answer holds an instance of {shortened(own_name, 80)} in {shortened(namespace, 80)}, which the "
                 f"schema does not know; state the class before asking for it."
             )
-        groups: dict[str, tuple[CimProperty, list[Element]]] = {}
+        properties: dict[str, Value] = {}
+        others: dict[str, tuple[CimProperty, list[Element]]] = {}
+        readers = _scalar_readers(cim_class)
         for one in element:
-            known = cim_class.property_named(local_name(one.tag))
+            tag = one.tag
+            name = tag[tag.rfind("}") + 1 :]
+            read = readers.get(name)
+            text = one.text
+            # Nearly all: a scalar with text and no attribute (xsi:nil is one). Everything else takes the long way.
+            if read is not None and text and not one.attrib and not len(one) and name not in properties:
+                try:
+                    properties[name] = read(text)
+                    continue
+                except (ValueError, OverflowError):
+                    pass
+            known = cim_class.property_named(name)
             if known is not None:
-                groups.setdefault(known[0], (known[1], []))[1].append(one)
-        properties = {
-            name: self.values(elements, kind, f"{what or own_name}.{name}") for name, (kind, elements) in groups.items()
-        }
+                others.setdefault(known[0], (known[1], []))[1].append(one)
+        for name, (kind, elements) in others.items():
+            if name in properties:
+                raise _one_value(f"{what or own_name}.{name}", len(elements) + 1)
+            properties[name] = self.values(elements, kind, f"{what or own_name}.{name}")
         if not projection:
             _add_absent_arrays(properties, cim_class)
         same_place = cim_class.namespace.lower() == namespace.lower()
@@ -494,7 +508,7 @@ class _Reader:
         if kind.is_array:
             return values
         if len(values) > 1:
-            raise ProtocolError(f"{what} is one value by the schema but came {len(values)} times.")
+            raise _one_value(what, len(values))
         return values[0] if values else None
 
     def _value_text(self, element: Element, kind: CimProperty, what: str) -> Value:
@@ -517,6 +531,26 @@ class _Reader:
         }
         steps = [one.get("NAME", "") for one in element.iter() if local_name(one.tag) == "NAMESPACE"]
         return CimPath("/".join(steps) or self.namespace, name.get("CLASSNAME", ""), keys)
+
+
+def _one_value(what: str, times: int) -> ProtocolError:
+    return ProtocolError(f"{what} is one value by the schema but came {times} times.")
+
+
+def _scalar_readers(cim_class: CimClass) -> Mapping[str, Callable[[str], Value]]:
+    """By the schema's spelling, how the text of a property without inner structure is read; made once per class."""
+    made: Mapping[str, Callable[[str], Value]] | None = cim_class.__dict__.get("_scalar_readers")
+    if made is None:
+        made = {
+            name: _SCALARS[kind.type]
+            for name, kind in cim_class.properties.items()
+            if kind.type in _SCALARS
+            and kind.type not in ("datetime", "reference", "char16")
+            and not kind.is_array
+            and kind.embedded is None
+        }
+        object.__setattr__(cim_class, "_scalar_readers", made)
+    return made
 
 
 def _add_absent_arrays(properties: dict[str, Value], cim_class: CimClass) -> None:

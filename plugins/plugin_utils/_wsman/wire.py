@@ -29,7 +29,6 @@ ADDRESSING = "http://schemas.xmlsoap.org/ws/2004/08/addressing"
 ENUMERATION = "http://schemas.xmlsoap.org/ws/2004/09/enumeration"
 TRANSFER = "http://schemas.xmlsoap.org/ws/2004/09/transfer"
 WSMAN = "http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd"
-MS_WSMAN = "http://schemas.microsoft.com/wbem/wsman/1/wsman.xsd"
 CIM_COMMON = "http://schemas.dmtf.org/wbem/wscim/1/common"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
 XML = "http://www.w3.org/XML/1998/namespace"
@@ -162,7 +161,11 @@ def reference(path: CimPath) -> str:
 
 
 def envelope(request: Request, settings: Settings, message_id: str) -> bytes:
-    """The bytes to POST. The header set is wsman 1.4; ``message_id`` is ``uuid:`` and an upper-case GUID."""
+    """The bytes to POST. The header set is wsman 1.4; ``message_id`` is ``uuid:`` and an upper-case GUID.
+
+    DataLocale is left out, as libvirt does (wire-shapes 3): it says how numbers and dates in texts are written, and we
+    read neither from texts. Locale stays, because people read the texts of faults.
+    """
     options = "".join(
         f'<w:Option Name="{xml_attribute(name, "An option name")}">{xml_text(value, f"Option {name}")}</w:Option>'
         for name, value in request.options.items()
@@ -171,8 +174,7 @@ def envelope(request: Request, settings: Settings, message_id: str) -> bytes:
     # Windows does not read To (wsman 1.4), but the element must be there.
     to = xml_text(settings.endpoint or "http://windows-host:5985/wsman", "The endpoint")
     return (
-        f'<s:Envelope xmlns:s="{SOAP}" xmlns:a="{ADDRESSING}" xmlns:n="{ENUMERATION}" xmlns:w="{WSMAN}"'
-        f' xmlns:p="{MS_WSMAN}"><s:Header>'
+        f'<s:Envelope xmlns:s="{SOAP}" xmlns:a="{ADDRESSING}" xmlns:w="{WSMAN}"><s:Header>'
         f"<a:To>{to}</a:To>"
         f'<w:ResourceURI s:mustUnderstand="true">{xml_text(request.resource_uri, "A class name")}</w:ResourceURI>'
         f'<a:ReplyTo><a:Address s:mustUnderstand="true">{ANONYMOUS}</a:Address></a:ReplyTo>'
@@ -181,7 +183,6 @@ def envelope(request: Request, settings: Settings, message_id: str) -> bytes:
         f'<w:MaxEnvelopeSize s:mustUnderstand="true">{settings.max_envelope_bytes}</w:MaxEnvelopeSize>'
         f"<w:OperationTimeout>PT{settings.operation_timeout_s}S</w:OperationTimeout>"
         f'<w:Locale xml:lang="{language}" s:mustUnderstand="false"/>'
-        f'<p:DataLocale xml:lang="{language}" s:mustUnderstand="false"/>'
         f"{f'<w:OptionSet>{options}</w:OptionSet>' if options else ''}"
         f"{selector_set(request.selectors)}"
         f"</s:Header><s:Body>{request.body}</s:Body></s:Envelope>"
@@ -201,7 +202,8 @@ def enumerate_request(
         action=ENUMERATE,
         resource_uri=resource_uri(namespace, class_name if query is None else "*"),
         body=(
-            f"<n:Enumerate><w:OptimizeEnumeration/><w:MaxElements>{max_elements}</w:MaxElements>"
+            f'<n:Enumerate xmlns:n="{ENUMERATION}"><w:OptimizeEnumeration/>'
+            f"<w:MaxElements>{max_elements}</w:MaxElements>"
             f"{mode}{wql}</n:Enumerate>"
         ),
     )
@@ -212,13 +214,15 @@ def pull_request(uri: str, context: str, max_elements: int) -> Request:
     return Request(
         action=PULL,
         resource_uri=uri,
-        body=f"<n:Pull>{context_xml}<n:MaxElements>{max_elements}</n:MaxElements></n:Pull>",
+        body=(f'<n:Pull xmlns:n="{ENUMERATION}">{context_xml}<n:MaxElements>{max_elements}</n:MaxElements></n:Pull>'),
     )
 
 
 def release_request(uri: str, context: str) -> Request:
     context_xml = f"<n:EnumerationContext>{xml_text(context, 'The context')}</n:EnumerationContext>"
-    return Request(action=RELEASE, resource_uri=uri, body=f"<n:Release>{context_xml}</n:Release>")
+    return Request(
+        action=RELEASE, resource_uri=uri, body=f'<n:Release xmlns:n="{ENUMERATION}">{context_xml}</n:Release>'
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

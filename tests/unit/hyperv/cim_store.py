@@ -11,7 +11,7 @@ Not here: paging, faults of the wire, associations; those are tested where they 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.schema import SCHEMA
@@ -66,7 +66,14 @@ class CimStore:
     # -- what the domain calls ------------------------------------------------------------------------------------
 
     def query(
-        self, namespace: str, class_name: str, *, where: str | None = None, with_paths: bool = False, deep: bool = True
+        self,
+        namespace: str,
+        class_name: str,
+        *,
+        where: str | None = None,
+        with_paths: bool = False,
+        deep: bool = True,
+        select: Sequence[str] | None = None,
     ) -> list[CimInstance]:
         SCHEMA.require(namespace, class_name)
         self.queries.append((namespace, class_name, where))
@@ -79,7 +86,7 @@ class CimStore:
             condition = _Condition(where, namespace, class_name)
             rows = [row for row in rows if condition.holds(row)]
         self.rows_given += len(rows)
-        return rows
+        return rows if select is None else [_projected(row, select) for row in rows]
 
     def get(self, path: CimPath) -> CimInstance:
         self._refuse(path.namespace, path.class_name)
@@ -115,6 +122,28 @@ class CimStore:
             raise AccessDenied("Access is denied.", code=5)
         if self.broken & {namespace, class_name}:
             raise WsmanFault("the provider failed", code=2150858755)
+
+
+class _OnlySelected(dict[str, Value]):
+    """The properties that a query selected: asking for another one is a mistake of the code that wrote the query."""
+
+    def __init__(self, class_name: str, selected: Mapping[str, Value]) -> None:
+        super().__init__(selected)
+        self._class_name = class_name
+
+    def get(self, key: str, default: Any = None) -> Any:
+        assert key in self, f"{self._class_name}.{key} is read but was not selected"
+        return super().get(key, default)
+
+
+def _projected(row: CimInstance, select: Sequence[str]) -> CimInstance:
+    """The row with the selected properties only; one that the schema does not know is a mistake of the query."""
+    cim_class = SCHEMA.require(row.namespace, row.class_name)
+    names = [cim_class.property_named(name) for name in select]
+    assert None not in names, f"{row.class_name} lacks a property of {select}"
+    projected = CimInstance(row.class_name, row.namespace, {name: row.get(name) for name in select})
+    projected.__dict__["properties"] = _OnlySelected(row.class_name, projected.properties)
+    return projected
 
 
 class _Condition:

@@ -551,6 +551,34 @@ def test_one_vm_costs_the_same_on_a_host_of_any_size() -> None:
     assert cost[3] == cost[400]
 
 
+def classes_asked(world: HostWorld, **arguments: Any) -> set[str]:
+    world.store.queries.clear()
+    observe_host(world.store, **arguments)
+    return {class_name for _namespace, class_name, _where in world.store.queries}
+
+
+def test_what_only_running_guests_have_is_asked_for_only_when_one_runs() -> None:
+    components = {"Msvm_KvpExchangeComponent", "Msvm_VssComponent", "Msvm_HeartbeatComponent"}
+    world = HostWorld()
+    world.vm("off", state=3)
+    world.vm("saved", state=6)
+    assert not components & classes_asked(world)
+    world.vm("paused", state=9)
+    assert components < classes_asked(world)
+    assert components < classes_asked(world, vms=["paused", "off"])
+    assert not components & classes_asked(world, vms=["off", "saved"])
+
+
+def test_the_hosts_disk_drives_are_asked_for_only_when_a_vm_has_a_pass_through_disk() -> None:
+    world = HostWorld()
+    world.lun(5, unique_id=NAA)
+    scsi = world.controller(world.vm("db01"))
+    world.vhd(scsi, 0, "D:\\VM\\0.vhdx")
+    assert "Msvm_DiskDrive" not in classes_asked(world)
+    world.pass_through(scsi, 1, "5")
+    assert "Msvm_DiskDrive" in classes_asked(world)
+
+
 def test_a_lun_shows_vms_that_were_not_asked_for() -> None:
     world = crowded(3)
     (lun,) = [one for one in observe_host(world.store, vms=["vm000"]).luns if one.number == 5]
@@ -589,7 +617,7 @@ class CountingProperties(dict[str, Value]):
 def counted(rows: list[CimInstance]) -> Iterator[CimInstance]:
     for row in rows:
         copy = replace(row)
-        copy.__dict__["_by_lower_name"] = CountingProperties(row.__dict__["_by_lower_name"])
+        copy.__dict__["properties"] = CountingProperties(row.properties)
         yield copy
 
 
@@ -706,6 +734,7 @@ def test_an_unreachable_host_is_never_taken_for_an_absent_feature() -> None:
             return super().query(namespace, class_name, **rest)
 
     world = HostWorld()
+    world.vm("db01")
     gone = Gone()
     gone.__dict__.update(world.store.__dict__)
     with pytest.raises(RequestNotSent):

@@ -51,6 +51,27 @@ def _names(rows: list) -> list[object]:  # type: ignore[type-arg]
     return [row["ElementName"] for row in rows]
 
 
+# -- some properties only ---------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_refuses_some_properties_only_is_asked_for_all_and_remembered(play: Play) -> None:
+    """Windows refuses a query for a property that its version of the class lacks."""
+    client, host = play("fault_filter", "enumerate_complete", "enumerate_complete")
+    for _unused in range(2):
+        assert len(client.query(V2, VM, where="EnabledState = 2", select=("Name", "EnabledState"))) == 1
+    queries = [request.decode().partition('WQL">')[2].partition("<")[0] for request in host.requests]
+    asked = [query.partition(" FROM ") for query in queries]
+    assert [columns for columns, _from, _rest in asked] == ["SELECT Name,EnabledState", "SELECT *", "SELECT *"]
+    assert {rest for _columns, _from, rest in asked} == {f"{VM} WHERE EnabledState = 2"}
+
+
+def test_a_missing_class_is_missing_whatever_was_selected(play: Play) -> None:
+    client, host = play("fault_filter", "fault_filter", "fault_invalid_class")
+    with pytest.raises(ClassMissing):
+        client.query(V2, VM, select=("Name",))
+    assert host.finished()
+
+
 # -- paging -----------------------------------------------------------------------------------------------------------
 
 
