@@ -19,7 +19,7 @@ from pathlib import Path
 from ..plugin_utils._backup import backup_set as sets
 from ..plugin_utils._backup.detached_job import DetachedJobs
 from ..plugin_utils._backup.errors import BackupError
-from ..plugin_utils._backup.set_copy import copy_set
+from ..plugin_utils._backup.set_copy import copy_path, copy_set
 from ..plugin_utils._backup.set_store import REGISTRY_BASE, SetStore
 from ..plugin_utils._backup.target import parse_target
 from ..plugin_utils._backup.wsb import check_vss_backup_types
@@ -42,6 +42,7 @@ CONTINUABLE = frozenset(
         "protocol",
         "authentication",
         "helper_timeout",
+        "superseded",
         "busy",
     }
 )
@@ -111,6 +112,8 @@ class ActionModule(HypervAction):
             poll_s=float(arguments["poll_interval"]),
             should_stop=guard.check,
         )
+        if arguments["lease"]:
+            guard.attach(arguments["lease"])
         guard.take_vm(vm["id"], waiting)
         try:
             if arguments["hold_slot"]:
@@ -231,20 +234,20 @@ class ActionModule(HypervAction):
         return _outcome(run, closed, before=item, lease=None, warnings=warnings)
 
     def _copied(self, run: Run, item: sets.BackupSet, warnings: list[str]) -> sets.BackupSet:
-        """Write the copies that were asked for; a copy that fails is a warning, the set itself is safe."""
+        """Write the copies that were asked for and are not there; one that fails is a warning, the set itself is safe."""
         arguments, changed = run.arguments, item
-        if arguments["copy_beside_backup"] and arguments["host_target"]:
+        target, folder = arguments["host_target"], arguments["controller_copy"]
+        if arguments["copy_beside_backup"] and target and copy_path(item, target) not in item.copies:
             waiting = waiting_of(run, timeout_s=_COPY_TIMEOUT_S, poll_s=float(arguments["poll_interval"]))
             try:
-                path = copy_set(DetachedJobs(run.client), item, arguments["host_target"], waiting)
+                path = copy_set(DetachedJobs(run.client), item, target, waiting)
                 changed = sets.add_copy(changed, path, utc_now(run.client))
             except BackupError as err:
                 warnings.append(str(err))
-        if arguments["controller_copy"]:
-            changed = sets.add_copy(changed, _controller_path(arguments["controller_copy"], item), utc_now(run.client))
-        changed = self._stored(run, item, changed)
-        if arguments["controller_copy"]:
-            _write_controller_copy(arguments["controller_copy"], changed, warnings)
+        if not folder or _controller_path(folder, item) in item.copies:
+            return self._stored(run, item, changed)
+        changed = self._stored(run, item, sets.add_copy(changed, _controller_path(folder, item), utc_now(run.client)))
+        _write_controller_copy(folder, changed, warnings)
         return changed
 
     # -- shared --------------------------------------------------------------------------------------------------------
@@ -350,13 +353,15 @@ def _moment(text: object) -> datetime | None:
 
 def _judged(arguments: t.Mapping[str, t.Any], item: sets.BackupSet, now: datetime) -> sets.BackupSet:
     """What closing makes of a set: its own judgement, a failure, or nothing yet when a rerun can continue it."""
+    if not item.is_open:
+        return item  # another run may have closed it; its verdict stands
     failure, kind = arguments["failure"], arguments["failure_kind"]
     done = not sets.what_is_left(item).phases
     if failure and not done:
         return item if kind in CONTINUABLE else sets.close_as_failed(item, failure, now)
     coverage = arguments["coverage"] or {}
     closed = sets.close(item, now, uncovered=coverage.get("uncovered") or (), accepted=coverage.get("accepted") or ())
-    if failure and closed.state == "good":
+    if failure and closed.state in ("good", "degraded"):
         return dataclasses.replace(closed, state="degraded", reasons=(failure, *closed.reasons))
     return closed
 

@@ -42,7 +42,7 @@ options:
       - Required for the other states.
     type: str
   lease:
-    description: The lease that O(state=open) returned.
+    description: The lease that O(state=open) returned. With O(state=open) itself, the lease that this run holds already.
     type: str
   coverage:
     description:

@@ -101,6 +101,8 @@ class Guard:
         Raises: TaskError (vm_in_use).
         """
         name = vm_lease(vm_id)
+        if self._holds(name):
+            return self
         claim = self._leases.try_acquire(name, self._owner())
         first = claim.ahead
         began = waiting.now()
@@ -152,6 +154,9 @@ class Guard:
         for claim in reversed(self._claims):
             self._leases.release(claim)
         self._claims = []
+
+    def _holds(self, name: str) -> bool:
+        return any(claim.name == name for claim in self._claims)
 
     def _owner(self) -> str:
         return f"{os.uname().nodename} process {os.getppid()}"

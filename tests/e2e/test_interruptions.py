@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import backup_scene as scene
 from backup_proof import prove
 from backup_scene import (
     LEASE_S,
@@ -158,6 +159,32 @@ def test_a_run_that_another_one_overtook_stops_as_superseded(here: Scene, tmp_pa
     assert (here.sets(), here.tasks(here.host), here.tasks(here.guest)) == before
     assert len(here.starts(here.guest)) == len(here.starts(here.host)) == 1
     assert here.leases() == {}
+
+
+def test_a_run_whose_vm_another_one_works_on_touches_neither_applications_nor_set(here: Scene, hooks: Any) -> None:
+    """The other run may be between its two snapshots: starting the applications now would spoil them."""
+    log, settings = hooks
+    name = f"VM {here.vm.id.lower()}"
+    taken: list[Any] = []
+
+    def take_over(_machine: Any) -> None:
+        if not taken and guest_runs(here):
+            key = here.host.registry.find(scene.HKLM, f"{scene.REGISTRY}\\Leases\\{name}")
+            key.values.clear()
+            until = (here.world.clock.utc() + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            held = {"format": 1, "state": "held", "expires": until, "ticket": "2026", "owner": "cron process 7"}
+            here.host.registry.put(f"{scene.REGISTRY}\\Leases\\{name}", {"OTHER": json.dumps(held)})
+            taken.append(here.record())
+
+    here.at({}, take_over, when="after", count=0)
+    run = here.backup(**settings)
+    assert run.status == 2
+    assert error_of(run)["kind"] == "superseded"
+    assert "cron process 7" in sentence_of(run)
+    assert log.read_text().split() == ["quiesce"]
+    assert here.record() == taken[0]
+    assert list(here.leases()[name]) == ["OTHER"]
+    assert here.starts(here.host) == []
 
 
 def test_a_vm_on_which_another_run_is_alive_is_refused(here: Scene) -> None:
