@@ -365,7 +365,7 @@ class Machine:
     def plan(self, run_id, *outcomes):
         self.plans[run_id] = list(outcomes)
 
-    def query(self, namespace, class_name, *, where=None, with_paths=False, deep=True):
+    def query(self, namespace, class_name, *, where=None, with_paths=False, deep=True, select=None):
         if class_name == "MSFT_ScheduledTask":
             rows = [
                 {"TaskName": name, "TaskPath": "\\hyperv.passthrough\\", "State": 4 if task["active"] else 3}
