@@ -17,9 +17,10 @@ from .._wsman import AccessDenied, CimInstance, CimPath, WsmanFault, wql_literal
 from .cim_access import CimClient, any_of, bool_of, int_of, query_optional, text_of, time_of
 from .errors import HypervError
 from .guest_disks import GuestRows, build_guest_view
+from .guest_model import BITLOCKER_LOCK, BITLOCKER_PROTECTION, BitLocker, FileEntry, GuestInfo, GuestView, GuestVolume
 from .host_topology import vm_guid
 from .machine import MachineFacts, Service, machine_facts, rights_missing, services_named
-from .model import BITLOCKER_LOCK, BITLOCKER_PROTECTION, BitLocker, FileEntry, GuestInfo, GuestView, GuestVolume, word
+from .model import word
 from .registry import Registry
 from .schema import BITLOCKER, CIMV2, STORAGE
 

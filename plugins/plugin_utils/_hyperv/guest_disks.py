@@ -18,10 +18,7 @@ from dataclasses import dataclass, field
 from .._wsman import CimInstance, CimPath
 from .cim_access import bool_of, int_of, ints_of, text_of, texts_of, trimmed_text_of
 from .disk_identity import disk_guid, distinct_disks, is_weak_identity, repeated_unique_ids, scsi_lun
-from .model import (
-    BUS_TYPES,
-    OFFLINE_REASONS,
-    PARTITION_STYLES,
+from .guest_model import (
     BitLocker,
     GuestDisk,
     GuestInfo,
@@ -31,8 +28,8 @@ from .model import (
     IscsiConnection,
     IscsiSession,
     StoragePool,
-    word,
 )
+from .model import BUS_TYPES, OFFLINE_REASONS, PARTITION_STYLES, word
 
 # windows-storage 2.2
 _ATA, _FIBRE_CHANNEL, _ISCSI, _SAS, _FILE_BACKED, _STORAGE_SPACES = 3, 6, 9, 10, 15, 16

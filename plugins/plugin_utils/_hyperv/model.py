@@ -2,13 +2,14 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this package is private to the hyperv.passthrough collection and may change without notice.
-"""The records that an observation of a host or a guest consists of, and the words for CIM's numbers.
+"""The records that an observation of a host consists of, and the words for CIM's numbers.
 
 Records are data: frozen, keyword-only, equal by value; `None` means that the machine did not tell. `to_dict()` gives
 JSON types only and is the documented shape of what the tasks return. Sizes are bytes, times are UTC.
 Numbers become Microsoft's words; a number without a known word stays visible as `unknown (n)`.
 
-Not here: how records are made (`host`, `guest`, `disk_identity`).
+Not here: a guest's records (`guest_model`: no task on a host pays for making them), how records are made (`host_topology`,
+`disk_identity`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def utc_text(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat() + "Z"
 
 
-def _record_dict(record: object) -> dict[str, object]:
+def record_dict(record: object) -> dict[str, object]:
     value = plain(record)
     if not isinstance(value, dict):
         raise TypeError(f"{type(record).__name__} is not a record")
@@ -179,11 +180,6 @@ DISK_POLICIES: Mapping[int, str] = {
     3: "OfflineAll",
     4: "OfflineInternal",
 }
-# documentation of Win32_EncryptableVolume
-BITLOCKER_PROTECTION: Mapping[int, str] = {0: "off", 1: "on", 2: "unknown"}
-BITLOCKER_LOCK: Mapping[int, str] = {0: "unlocked", 1: "locked"}
-# windows-storage 4.1
-INITIATOR_TYPES: Mapping[int, str] = {0: "Other", 1: "Fibre Channel", 2: "iSCSI", 3: "SAS"}
 
 
 # --- Host ---------------------------------------------------------------------------------------------------------
@@ -401,7 +397,7 @@ class VirtualMachine:
     problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
-        return _record_dict(self)
+        return record_dict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -414,148 +410,4 @@ class HostView:
     problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
-        return _record_dict(self)
-
-
-# --- Guest --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuestInfo:
-    computer_name: str
-    vm_id: str | None
-    vm_name: str | None
-    physical_host_name: str | None
-    os_caption: str
-    os_version: str
-    os_build: int
-    os_family: str
-    is_server: bool
-    cluster_member: bool
-    windows_server_backup: str
-    utc: datetime
-    ntds_paths: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class IscsiConnection:
-    target: str
-    session: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class BitLocker:
-    protection: str
-    lock: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuestVolume:
-    """A volume on a disk of the guest. `path` is None for a data partition without a volume that Windows knows."""
-
-    path: str | None
-    letter: str | None
-    access_paths: tuple[str, ...]
-    label: str
-    file_system: str | None
-    size_bytes: int | None
-    used_bytes: int | None
-    serial_number: int | None
-    allocation_unit_bytes: int | None
-    partition_number: int | None
-    offset_bytes: int | None
-    is_boot: bool
-    is_system: bool
-    bitlocker: BitLocker | None
-
-    def root(self) -> str | None:
-        r"""Where to look into the volume: `E:\` or a mount folder with a trailing backslash; None when neither is."""
-        if self.letter:
-            return f"{self.letter}:\\"
-        return next((path for path in self.access_paths if path[1:3] == ":\\"), None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuestDisk:
-    unique_id: str
-    unique_id_format: int | None
-    serial_number: str
-    number: int | None
-    friendly_name: str
-    manufacturer: str
-    model: str
-    kind: str
-    iscsi: IscsiConnection | None
-    size_bytes: int | None
-    bus_type: str | None
-    scsi_lun: int | None
-    partition_style: str | None
-    guid: str | None
-    signature: int | None
-    is_offline: bool
-    offline_reason: str | None
-    is_read_only: bool
-    is_boot: bool
-    is_system: bool
-    is_clustered: bool
-    is_dynamic: bool
-    in_storage_pool: bool
-    weak_identity: bool
-    volumes: tuple[GuestVolume, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoragePool:
-    unique_id: str
-    name: str
-    size_bytes: int | None
-    is_clustered: bool
-    member_unique_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class IscsiSession:
-    session: str
-    target: str
-    initiator: str
-    is_connected: bool
-    is_persistent: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class InitiatorPort:
-    node_address: str
-    port_address: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuestView:
-    """One observation of a guest: what `guest_disk_info` returns. The names fit a Linux guest too."""
-
-    guest: GuestInfo
-    disks: tuple[GuestDisk, ...]
-    storage_pools: tuple[StoragePool, ...]
-    iscsi_sessions: tuple[IscsiSession, ...]
-    fibre_channel_initiators: tuple[InitiatorPort, ...]
-    volumes_without_disk: tuple[GuestVolume, ...] = ()
-    problems: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, object]:
-        return _record_dict(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileEntry:
-    """One file or folder: evidence that a restore is compared with."""
-
-    name: str
-    path: str
-    is_directory: bool
-    size_bytes: int | None
-    created: datetime | None
-    modified: datetime | None
-    is_hidden: bool
-    is_system: bool
-
-    def to_dict(self) -> dict[str, object]:
-        return _record_dict(self)
+        return record_dict(self)

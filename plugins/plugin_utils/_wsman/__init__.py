@@ -18,6 +18,8 @@ WQL. Nothing here knows Hyper-V or Ansible.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .cim import (
     NEVER,
     CimClass,
@@ -60,7 +62,6 @@ from .errors import (
     http_error,
     shortened,
 )
-from .shell import ShellResult
 from .values import (
     decode_embedded_instance,
     dmtf_time,
@@ -70,6 +71,19 @@ from .values import (
     parse_time,
     wql_literal,
 )
+
+if TYPE_CHECKING:
+    from .shell import ShellResult
+else:
+
+    def __getattr__(name):
+        """Few tasks run a program in a shell, so that the others do not import it."""
+        if name == "ShellResult":
+            from .shell import ShellResult
+
+            return ShellResult
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "NEVER",

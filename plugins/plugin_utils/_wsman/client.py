@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import shell
 from .cim import CimClass, CimInstance, CimMethod, CimPath, Schema, Value
 from .errors import (
     PULL_TIMED_OUT,
@@ -66,6 +65,8 @@ from .wire import (
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
+
+    from . import shell
 
 PAGE_ELEMENTS = 500  # rows asked for per request; Windows ends a page near 150 kB anyway (wsman 2)
 MAX_PAGES = 10_000  # of one enumeration
@@ -301,7 +302,7 @@ class WsmanClient:
         stdin: bytes = b"",
         skip_cmd_shell: bool = False,
         keep_waiting: Callable[[], bool] | None = None,
-        max_output_bytes: int = shell.MAX_OUTPUT_BYTES,
+        max_output_bytes: int | None = None,
     ) -> shell.ShellResult:
         """Run a program in a shell of its own and wait for it; see ``shell.py``.
 
@@ -312,6 +313,8 @@ class WsmanClient:
         Raises:
             OutcomeUnknown: from the moment the command was sent on, whatever goes wrong, the deadline included.
         """
+        from . import shell  # few tasks run a program
+
         return shell.run(
             self._exchange,
             shell.Command(
@@ -319,7 +322,7 @@ class WsmanClient:
                 arguments=tuple(arguments),
                 stdin=stdin,
                 skip_cmd_shell=skip_cmd_shell,
-                max_output_bytes=max_output_bytes,
+                max_output_bytes=shell.MAX_OUTPUT_BYTES if max_output_bytes is None else max_output_bytes,
                 # Base64 and the frame around it must fit the envelope.
                 stdin_chunk_bytes=max(1024, (self._settings.max_envelope_bytes - 16_384) // 4 * 3),
             ),
