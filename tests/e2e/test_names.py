@@ -8,6 +8,7 @@ The world `awkward` is backed up in test_extra_worlds.py; here is one small host
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ import yaml
 from backup_proof import prove
 from playbook_run import PlaybookRun, Unsafe
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.core]
 
 NAMES = {
     "spaces": "  two  spaces ",
@@ -117,7 +118,8 @@ def test_names_are_on_the_screen_as_they_are(discovery: PlaybookRun) -> None:
     }
     for key in set(NAMES) - set(BACKED_UP):
         assert failed[key].startswith(f"VM '{NAMES[key]}': ")
-        assert f"VM '{NAMES[key]}': " in discovery.output
+        shown = (NAMES[key], json.dumps(NAMES[key], ensure_ascii=False)[1:-1])  # an older core shows JSON only
+        assert any(f"VM '{one}': " in discovery.output for one in shown)
     assert "VM '49'" not in discovery.output
     assert "VM 'broken'" not in discovery.output
 
