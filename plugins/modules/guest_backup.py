@@ -90,4 +90,13 @@ volumes:
   returned: always
   type: list
   elements: dict
+sentinels:
+  description: C(path), C(found), size and times of each file named in O(sentinels).
+  returned: always
+  type: list
+  elements: dict
+machine:
+  description: Computer name of the machine that ran the backup.
+  returned: always
+  type: str
 """

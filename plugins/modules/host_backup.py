@@ -80,4 +80,12 @@ result:
   description: What the engine proved about the version, with the evidence; V(null) while it runs and in check mode.
   returned: always
   type: dict
+vm:
+  description: C(id) and C(name) of the VM.
+  returned: always
+  type: dict
+machine:
+  description: Computer name of the machine that ran the backup.
+  returned: always
+  type: str
 """
