@@ -230,3 +230,80 @@ def test_a_guest_of_another_vm_cannot_be_accepted(gaps: Any) -> None:
     assert run.status == 2
     assert run.of("backup_set") == []
     assert [line for line in summary_of(run) if line.startswith("silent: FAILED") and "correct the inventory" in line]
+
+
+# --- what changed since discovery ---------------------------------------------------------------------------------
+
+MOVING = r"""
+name: moving
+clock: 2026-10-01T20:00:00Z
+luns:
+  - {id: data, size: 16M, bus: iscsi}
+  - {id: other, size: 16M, bus: iscsi, partitions: [{label: Other}]}
+hosts:
+  - name: hv01
+    address: 127.63.0.1
+    volumes: [{letter: C, size: 80G}, {letter: D, size: 80G}, {letter: E, size: 80G}]
+    luns: [data, other]
+  - {name: hv02, address: 127.63.0.2}
+vms:
+  - name: sql01
+    host: hv01
+    disks: [{slot: "scsi 0:0", vhd: 'D:\VMs\sql01\os.vhdx', size: 12M}, {slot: "scsi 0:1", lun: data}]
+    guest:
+      address: 127.63.1.1
+      disks: [{slot: "scsi 0:0", partitions: [{letter: C, boot: true}]}, {slot: "scsi 0:1", partitions: [{letter: S}]}]
+"""
+
+
+def phases_with(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Both phases from a plan that was made earlier, as they stand in the role."""
+    common = {"set_id": "late", "coverage": plan, "poll_interval": 0}
+    guest = {"target": "C:", "vm_id": plan["vm"]["id"], **common}
+    host = {"target": "E:", "vm": plan["vm"]["id"], **common}
+    return [
+        {
+            "hosts": "hyperv_guests",
+            "gather_facts": False,
+            "tasks": [
+                {"hyperv.passthrough.guest_backup": guest, "ignore_errors": True},
+                {"hyperv.passthrough.host_backup": host, "delegate_to": "hv01", "ignore_errors": True},
+            ],
+        }
+    ]
+
+
+def nothing_was_started(world: Any) -> bool:
+    return all(machine.scheduler.tasks() == [] for machine in world.machines)
+
+
+def test_a_lun_that_was_swapped_since_discovery_stops_both_phases_before_anything_is_started(
+    lab: Callable[..., Any],
+) -> None:
+    made = lab(MOVING)
+    plan = coverages(made.run("hyperv.passthrough.discover"))["sql01"]
+    assert plan["complete"]
+    (vm,) = made.world.vms
+    drive = vm.controller("scsi", 0).drives[1]
+    drive.host_resource = vm.host_resource_for(vm.host.disk_of_lun(made.world.luns["other"]).number)
+    vm.guest.rescan()
+    run = made.run(phases_with(plan))
+    (guest,), (host,) = run.of("guest_backup"), run.of("host_backup")
+    assert guest.result["error"]["kind"] == "changed_since_discovery", guest.result["msg"]
+    assert host.result["error"]["kind"] == "changed_since_discovery"
+    assert "SCSI 0:1 has another identity" in host.result["msg"]
+    assert nothing_was_started(made.world)
+
+
+def test_a_vm_that_moved_to_another_host_since_discovery_is_refused_there_where_it_was(lab: Callable[..., Any]) -> None:
+    made = lab(MOVING)
+    plan = coverages(made.run("hyperv.passthrough.discover"))["sql01"]
+    (vm,) = made.world.vms
+    old, new = made.world.machine("hv01"), made.world.machine("hv02")
+    old.vms.remove(vm)
+    new.vms.append(vm)
+    run = made.run([{**phases_with(plan)[0], "tasks": phases_with(plan)[0]["tasks"][1:]}])
+    (host,) = run.of("host_backup")
+    assert host.result["error"]["kind"] == "unknown_vm"
+    assert "look on the host that owns the VM now" in host.result["msg"]
+    assert nothing_was_started(made.world)
