@@ -303,6 +303,11 @@ def _rows(vm: View, scene: _Scene) -> tuple[list[_Row], list[str]]:
                 acceptable=not answer.wrong,
             )
         )
+    for volume in (scene.guest or {}).get("volumes_without_disk") or ():
+        notes.append(
+            f"The guest's volume {_volume_name(volume)} lies on no disk that the guest lists (parts of a dynamic disk do so); "
+            "make sure that one of the captured disks holds it."
+        )
     if vm.get("checkpoints") and any(row.slot and row.kind in LEFT_OUT for row in rows):
         notes.append("The VM has checkpoints although some of its disks cannot be part of one.")
     return rows, notes
@@ -627,7 +632,8 @@ def _volume_name(volume: View) -> str:
     letter = str(volume.get("letter") or "").rstrip(":")
     if letter:
         return f"{letter}:"
-    return str(volume.get("path") or f"at offset {volume.get('offset_bytes')}")
+    folder = next(iter(volume.get("access_paths") or ()), None)
+    return str(folder or volume.get("path") or f"at offset {volume.get('offset_bytes')}")
 
 
 def _is_pooled(row: _Row, guest: View | None) -> bool:

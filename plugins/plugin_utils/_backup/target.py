@@ -61,10 +61,15 @@ def parse_target(text: str) -> Target:
         return Target(kind="volume", text=path, volume=path)
     if _SHARE.fullmatch(wanted) and not any(part in (".", "..") for part in wanted.split("\\")):
         return Target(kind="share", text=wanted.rstrip("\\"))
+    halved = re.match(r"\\[^\\]", wanted) is not None
     raise TargetRefused(
         "target_invalid",
-        f"The target {text!r} is none that Windows Server Backup takes; write a drive letter (E:), a volume GUID path or a "
-        "share (\\\\server\\share, with folders if you like; mapped letters do not exist for the SYSTEM account).",
+        f"The target '{wanted}' is none that Windows Server Backup takes; write a drive letter (E:), a volume GUID path or a "
+        "share (\\\\server\\share, with folders if you like; mapped letters do not exist for the SYSTEM account)."
+        + (
+            " A share begins with two backslashes; -e name=value makes one of two, -e with JSON or a file does not."
+            * halved
+        ),
     )
 
 

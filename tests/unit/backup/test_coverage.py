@@ -742,6 +742,18 @@ def test_two_weak_twins_on_each_side_are_never_told_apart():
     assert len(result["disks"]) == 5
 
 
+def test_a_volume_without_a_letter_is_named_by_its_folder():
+    folder = volume(None, access_paths=["C:\\Mounts\\one & two\\"])
+    result = plan(vm(vhd(), pass_through()), guest(guest_disk(volumes=[folder])))
+    assert at(result, "SCSI 0:1")["reason"] == "the guest's backup takes its volumes C:\\Mounts\\one & two\\"
+
+
+def test_a_volume_that_no_listed_disk_holds_is_said():
+    view = guest()
+    view["volumes_without_disk"] = [volume("Q", 77)]
+    assert any("volume Q: lies on no disk" in note for note in plan(vm(), view)["notes"])
+
+
 def test_names_stand_in_sentences_as_they_are():
     name = "a 'b' \"c\" \\ {{ 7*7 }} 100% Ü 仮"
     result = plan(vm(name=name), None)

@@ -235,6 +235,13 @@ def test_what_is_no_target_is_refused_with_a_sentence(text):
     assert caught.value.kind in ("target_invalid", "target_characters")
 
 
+def test_a_share_that_lost_a_backslash_is_shown_as_it_came_and_told_why():
+    with pytest.raises(BackupError) as refused:
+        parse_target("\\filer01\\backup")
+    assert "The target '\\filer01\\backup' is none" in str(refused.value)
+    assert "begins with two backslashes" in str(refused.value)
+
+
 @given(st.text(max_size=60))
 def test_any_vm_name_becomes_a_folder_name_of_its_own(name):
     folder = folder_name(name)
