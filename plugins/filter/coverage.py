@@ -121,7 +121,7 @@ def coverage(
         if engine != "wsb":
             raise AnsibleFilterError(f"there is no backup engine {engine!r}; choose wsb")
     answered = guest is not None and "guest" in guest and "disks" in guest
-    error = None if answered or guest is None else str(guest.get("msg") or "") or None
+    error = None if answered or guest is None else _why_silent(guest)
     try:
         plan = rules.coverage(
             vm,
@@ -148,6 +148,13 @@ def _texts(accept_gaps: t.Sequence[str] | str) -> list[str]:
                 f'be text; quote it: "{item}"'
             )
     return list(accept_gaps)
+
+
+def _why_silent(result: t.Mapping[str, t.Any]) -> str | None:
+    """Why a guest did not answer; a guest without a connection is nobody's hyperv_host, which the task's sentence tells of."""
+    if (result.get("error") or {}).get("kind") == "not_windows":
+        return "the inventory gives it no winrm or psrp connection"
+    return str(result.get("msg") or "") or None
 
 
 class FilterModule:

@@ -134,7 +134,7 @@ OTHERS = {
         "guest_storage": ("identity_mismatch", "correct the inventory"),
     },
     "switched_off": {"SCSI 0:1": ("gap", "the VM is off"), "guest_storage": ("unverified", "the VM is off")},
-    "quiet": {"guest_storage": ("unverified", "give it a connection")},
+    "quiet": {"guest_storage": ("unverified", "the inventory gives it no winrm or psrp connection); give it")},
 }
 
 
