@@ -66,6 +66,14 @@ def test_hooks_may_be_roles_and_wrap_both_snapshots(here: Scene, hooks: Any, tmp
     assert not [reason for reason in record["reasons"] if "not one point in time" in reason]
 
 
+def test_an_unquiesce_hook_runs_even_without_a_quiesce_hook(here: Scene, hooks: Any) -> None:
+    log, settings = hooks
+    run = here.backup(unquiesce_tasks=settings["unquiesce_tasks"])
+    assert run.status == 0, run.output
+    assert log.read_text().split() == ["unquiesce"]
+    assert here.record()["state"] == "good"
+
+
 @pytest.mark.parametrize("where", ["sql01", "hv01"])
 def test_applications_are_started_again_when_a_phase_fails(here: Scene, hooks: Any, where: str) -> None:
     log, settings = hooks

@@ -187,6 +187,30 @@ def test_a_run_whose_vm_another_one_works_on_touches_neither_applications_nor_se
     assert here.starts(here.host) == []
 
 
+def test_a_run_that_slept_too_long_cleans_up_after_itself_when_nobody_else_came(here: Scene, hooks: Any) -> None:
+    """The controller was suspended, say: the lease is gone, but nobody took it."""
+    log, settings = hooks
+    slept: list[Any] = []
+
+    def sleep(_machine: Any) -> None:
+        if not slept and guest_runs(here):
+            slept.append(here.world.clock.advance(LEASE_S))
+
+    here.at({}, sleep, when="after", count=0)
+    broken = here.backup(**settings)
+    assert broken.status == 2
+    assert error_of(broken)["kind"] == "superseded"
+    (first,) = here.sets()
+    assert (first["state"], first["hooks"]["quiesced"]) == ("open", False)
+    assert log.read_text().split() == ["quiesce", "unquiesce"]
+    assert here.leases() == {}
+    run = here.backup(**settings)
+    assert run.status == 0, run.output
+    (record,) = here.sets()
+    assert record["state"] == "good"
+    assert len(here.starts(here.guest)) == len(here.starts(here.host)) == 1
+
+
 def test_a_vm_on_which_another_run_is_alive_is_refused(here: Scene) -> None:
     name = f"VM {here.vm.id.lower()}"
 
@@ -298,6 +322,35 @@ def test_a_session_dropped_while_a_backup_runs_is_attached_to_again(here: Scene,
     for one in (here.guest, here.host):
         assert len(here.starts(one)) == len(here.versions(one)) == 1
     assert [item for item in prove(here.world, record) if not item.is_proven] == []
+
+
+@pytest.mark.parametrize("where", ["sql01", "hv01"])
+def test_a_machine_that_restarts_during_its_backup_fails_the_set_and_the_next_run_makes_a_new_one(
+    here: Scene, hooks: Any, where: str
+) -> None:
+    log, settings = hooks
+    machine = here.world.machine(where)
+    rebooted: list[bool] = []
+
+    def reboot(_machine: Any) -> None:
+        if not rebooted and running(machine):
+            rebooted.append(True)
+            machine.reboot(renumber=True)
+
+    here.at({}, reboot, when="after", count=0)
+    broken = here.backup(**settings)
+    assert broken.status == 2
+    assert error_of(broken)["kind"] == "interrupted"
+    assert "was interrupted" in sentence_of(broken)
+    (first,) = here.sets()
+    assert (first["state"], first["hooks"]["quiesced"]) == ("failed", False)
+    run = here.backup(**settings)
+    assert run.status == 0, run.output
+    assert [item["state"] for item in here.sets()] == ["failed", "good"]
+    assert log.read_text().split() == ["quiesce", "unquiesce"] * 2
+    assert [item for item in prove(here.world, here.record()) if not item.is_proven] == []
+    assert len(here.starts(machine)) == 2
+    assert len(here.versions(machine)) == 1
 
 
 LOST = [
