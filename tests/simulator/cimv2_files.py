@@ -10,11 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from .assumed import assumed
 from .cim import Instance, Value
 from .file_system import ATTRIBUTE_HIDDEN, ATTRIBUTE_READ_ONLY, ATTRIBUTE_SYSTEM, FileStat, FileSystemError
 from .service import method, view
 from .volumes import Volume
 from .world import Machine
+
+assumed(
+    "program-version",
+    "The version of Windows' own programs is the system's version and .1.",
+    source="CIM_DataFile.Version is the file's version resource; the last number grows with each update",
+)
 
 NS = "root/cimv2"
 Row = dict[str, Value]
@@ -93,7 +100,12 @@ def data_files(machine: Machine, known: Known) -> Iterable[Row]:
     held = machine.locked_files()
     for volume, entry in _matches(machine, known):
         if not entry.is_directory:
-            yield _row(machine, volume, entry, "CIM_LogicalFile", held)
+            row = _row(machine, volume, entry, "CIM_LogicalFile", held)
+            if str(row["Path"]).startswith("\\windows\\") and row["Extension"] in ("exe", "dll"):
+                # the version resource of the system's own programs: virt-who asks vmms.exe for the host's version
+                machine.world.assume("program-version")
+                row |= {"Manufacturer": "Microsoft Corporation", "Version": f"{machine.os.version}.1"}
+            yield row
 
 
 @view(NS, "Win32_Directory")

@@ -490,9 +490,13 @@ class CimService:
         """ASSOCIATORS OF / REFERENCES OF over the rows of the association classes."""
         namespace = normal_namespace(tree.source.namespace)
         self.entry(namespace, tree.source.class_name, "ExecQuery")
-        if tree.source.keys and self.find(self._named_keys(tree.source)) is None:
-            raise CimFault.wmi(WBEM_E_NOT_FOUND, operation="ExecQuery", parameter=tree.source.relative_path())
         source = self._named_keys(tree.source)
+        singleton = self.schema.get(namespace, source.class_name).singleton
+        if source.keys or singleton:
+            found = self.find(source)
+            if found is None:
+                raise CimFault.wmi(WBEM_E_NOT_FOUND, operation="ExecQuery", parameter=tree.source.relative_path())
+            source = self.reference(found) if singleton else source
         for name in (tree.association, tree.result):
             if name:
                 self.entry(namespace, name, "ExecQuery")

@@ -74,7 +74,7 @@ def _lay_program_files(machine: Any) -> None:
     absent = set()
     if not machine.backup.installed and machine.world.assume("wsb-program-without-feature") == "missing":
         absent = {"wbadmin.exe", "wbengine.exe"}
-    for name in sorted({*PROGRAMS, "wbengine.exe"} - absent):
+    for name in sorted({*PROGRAMS, "wbengine.exe", "vmms.exe", "vmwp.exe"} - absent):
         try:
             volume, below = machine.resolve(full_path(name))
             if not volume.files.exists(below):

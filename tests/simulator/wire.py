@@ -460,13 +460,18 @@ class Writer:
         return DMTF_PREFIX + class_name if self.dmtf_form else f"{WMI_PREFIX}{namespace}/{class_name}"
 
     def reference(self, ref: Ref) -> str:
-        """Address and ReferenceParameters, without a wrapper; selectors alphabetical, no __cimnamespace."""
+        """Address and ReferenceParameters, without a wrapper; selectors alphabetical, no __cimnamespace.
+
+        A singleton is named by its class alone (windows-storage 1.1).
+        """
+        entry = self.schema.find(ref.namespace, ref.class_name)
+        keys = {} if entry is not None and entry.singleton else ref.keys
         parts = [f"<a:Address>{ANONYMOUS}</a:Address><a:ReferenceParameters>"]
         parts.append(f"<w:ResourceURI>{xml_text(self.class_uri(ref.namespace, ref.class_name))}</w:ResourceURI>")
-        if ref.keys or self.dmtf_form:
+        if keys or self.dmtf_form:
             parts.append("<w:SelectorSet>")
-            for name in sorted(ref.keys, key=str.lower):
-                parts.append(f"<w:Selector Name={quoteattr(name)}>{self._selector(ref.keys[name])}</w:Selector>")
+            for name in sorted(keys, key=str.lower):
+                parts.append(f"<w:Selector Name={quoteattr(name)}>{self._selector(keys[name])}</w:Selector>")
             if self.dmtf_form:
                 parts.append(f'<w:Selector Name="__cimnamespace">{xml_text(ref.namespace)}</w:Selector>')
             parts.append("</w:SelectorSet>")

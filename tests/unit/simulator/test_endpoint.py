@@ -734,7 +734,7 @@ SWITCHED: dict[str, tuple[str, bytes]] = {
         "ignored",
         envelope(X + "/Get", f"{WMI}{V2}/Msvm_ComputerSystem", selectors=VM, header='<z:Odd xmlns:z="urn:z"/>'),
     ),
-    "empty-result-items": ("absent", query("SELECT * FROM Msvm_ComputerSystem WHERE Name = 'none'")),
+    "empty-result-items": ("empty", query("SELECT * FROM Msvm_ComputerSystem WHERE Name = 'none'")),
     "char16-form": ("code", query("SELECT * FROM MSFT_Partition", STORAGE)),
     "embedded-lt": ("accepted", embedded(prop("ElementName", "&lt;"))),
     "embedded-iso-interval": ("accepted", embedded(prop("AutomaticStartupActionDelay", "P0DT0H30M0S", "datetime"))),
