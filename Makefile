@@ -14,7 +14,7 @@ export ANSIBLE_HOME := $(abspath $(VENV))/ansible-home
 export ANSIBLE_LOCALHOST_WARNING := false
 export no_proxy := 127.0.0.0/8,localhost,$(no_proxy)
 
-.PHONY: help demo test lint docs units sanity e2e gates matrix simulator clean
+.PHONY: help demo test lint docs units sanity e2e gates matrix bench simulator clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,20 @@ e2e: $(VENV)/.development  ## ansible-playbook against the simulator over HTTP
 
 matrix: $(VENV)/.development  ## the glue on every supported ansible-core: make matrix [CORES="2.16.0 2.21"]
 	@$(BIN)/python tests/matrix.py $(CORES)
+
+# ansible.windows, which the bench compares with, comes from PyPI's wheel `ansible` for the installed core; of it only this
+# collection is unpacked.
+BENCH := .build/bench
+$(BENCH)/collections/ansible_collections/ansible/windows: | $(VENV)/.development
+	@mkdir -p $(BENCH)
+	@core=$$($(BIN)/python -c 'import ansible.release as r; print(int(r.__version__.split(".")[1]) - 7)') && \
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+		--dest $(BENCH) "ansible==$$core.*"
+	@cd $(BENCH) && $(abspath $(BIN))/python -c 'import glob, zipfile; z = zipfile.ZipFile(glob.glob("ansible-*.whl")[0]); \
+		z.extractall("collections", [n for n in z.namelist() if n.startswith("ansible_collections/ansible/windows/")])'
+
+bench: $(VENV)/.development $(BENCH)/collections/ansible_collections/ansible/windows  ## what disk_info costs beside win_powershell, into docs/PERFORMANCE.md
+	@$(BIN)/python bench/disk_info.py --write
 
 simulator: $(VENV)/.runtime  ## run a simulated world by hand: make simulator WORLD=tests/simulator/worlds/demo.yml
 	@PYTHONPATH=tests $(BIN)/python -m simulator $(or $(WORLD),tests/simulator/worlds/demo.yml) $(ARGS)

@@ -201,9 +201,7 @@ _VIRTUALIZATION_CLASSES = (
             "instance:Msvm_KvpExchangeDataItem[]": "GuestIntrinsicExchangeItems GuestExchangeItems",
         },
     ),
-    _class(
-        VIRTUALIZATION, "Msvm_KvpExchangeDataItem", properties={"string": "Name Data " + _SETTING, "uint16": "Source"}
-    ),
+    _class(VIRTUALIZATION, "Msvm_KvpExchangeDataItem", properties={"string": "Name Data"}),
     _class(
         VIRTUALIZATION,
         "Msvm_VssComponent",

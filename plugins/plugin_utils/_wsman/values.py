@@ -124,7 +124,7 @@ def _parse_path_keys(rest: str, whole: str) -> dict[str, str | CimPath]:
         if bare is not None:
             value = bare.strip()
         else:
-            value = re.sub(r"\\(.)", r"\1", double if double is not None else single, flags=re.DOTALL)
+            value = _unescaped(double if double is not None else single)
         keys[found.group(1)] = value
         position = found.end()
         if found.group(5) == "," and (position == len(rest) or not found.group(1)):
@@ -132,6 +132,13 @@ def _parse_path_keys(rest: str, whole: str) -> dict[str, str | CimPath]:
     if not keys:
         raise _no_path(whole)
     return keys
+
+
+def _unescaped(text: str) -> str:
+    """Each backslash gives way to the character after it. Every path has some, so no regular expression."""
+    if "\\" not in text:
+        return text
+    return "\\".join(part.replace("\\", "") for part in text.split("\\\\"))
 
 
 def _no_path(text: str) -> ProtocolError:
