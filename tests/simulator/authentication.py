@@ -10,7 +10,6 @@ messages as MS-WSMV 2.2.9.1 says. It opens no socket and knows no CIM.
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import re
 import struct
@@ -63,7 +62,7 @@ def check_basic(machine: Any, value: str) -> Caller:
     """The caller of a Basic Authorization value."""
     try:
         user, colon, password = base64.b64decode(value, validate=True).decode("utf-8").partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         raise Rejected from None
     account = account_of(machine, user)
     if not colon or account is None or machine.accounts[account].password != password:
@@ -83,7 +82,7 @@ class NtlmSession:
         """The next token for the client, b"" when there is none; `caller` is set once the handshake is complete."""
         account = None
         message = token.find(_SIGNATURE)
-        kind = struct.unpack("<I", token[message + 8 : message + 12])[0] if message >= 0 else 0
+        kind = int.from_bytes(token[message + 8 : message + 12], "little") if message >= 0 else 0
         domain = user = ""
         if kind == 3:
             domain, user = _names(token[message:])

@@ -10,8 +10,8 @@ What an exchange means is endpoint.py; how credentials are checked is authentica
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
+import re
 import socket
 import ssl
 import struct
@@ -55,6 +55,9 @@ assumed(
 IDLE_SECONDS = 120.0
 WAIT_SECONDS = 0.02  # what is left of a wait that Windows makes last; keeps a polling client from spinning
 SOAP = "application/soap+xml;charset=UTF-8"
+MAX_BODY_BYTES = 2 * wire.MAX_REQUEST_BYTES
+_COUNT = re.compile(r"\d{1,12}", re.ASCII)
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -91,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self._read_body()
         if body is None:
             return
-        if urlsplit(self.path).path.rstrip("/").lower() != "/wsman":
+        if self._prefix() != "/wsman":
             self._plain(404)
             return
         try:
@@ -103,19 +106,55 @@ class Handler(BaseHTTPRequestHandler):
         except Dropped:
             self._cut()
 
+    def _prefix(self) -> str:
+        try:
+            return urlsplit(self.path).path.rstrip("/").lower()
+        except ValueError:  # no URL
+            return ""
+
     def _read_body(self) -> bytes | None:
+        """The body, or None after a refusal; http.sys takes chunked bodies as well."""
+        if self.headers.get("Transfer-Encoding", "").strip().lower() == "chunked":
+            return self._read_chunks()
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
+        if not _COUNT.fullmatch(length):
             self._plain(411, close=True)
             return None
-        if int(length) > 2 * wire.MAX_REQUEST_BYTES:
+        if int(length) > MAX_BODY_BYTES:
             self._plain(413, close=True)
             return None
-        body = self.rfile.read(int(length))
-        if len(body) < int(length):
+        return self._read_exactly(int(length))
+
+    def _read_exactly(self, count: int) -> bytes | None:
+        data = self.rfile.read(count)
+        if len(data) < count:
             self.close_connection = True
             return None
-        return body
+        return data
+
+    def _read_chunks(self) -> bytes | None:
+        body = bytearray()
+        while True:
+            size = _CHUNK.match(self.rfile.readline(1024))
+            if size is None:
+                self._plain(400, close=True)
+                return None
+            count = int(size[1], 16)
+            if len(body) + count > MAX_BODY_BYTES:
+                self._plain(413, close=True)
+                return None
+            if not count:
+                break
+            part = self._read_exactly(count)
+            if part is None or self.rfile.readline(3) not in (b"\r\n", b"\n"):
+                self.close_connection = True
+                return None
+            body += part
+        for _unused in range(64):  # trailers
+            if self.rfile.readline(4096) in (b"\r\n", b"\n", b""):
+                return bytes(body)
+        self._plain(400, close=True)
+        return None
 
     # -- authentication -----------------------------------------------------------------------------------------------
 
@@ -150,7 +189,7 @@ class Handler(BaseHTTPRequestHandler):
         """One step; True when the connection is authenticated by it."""
         try:
             token = base64.b64decode(value, validate=True)
-        except binascii.Error:
+        except ValueError:
             raise Rejected from None
         answer = self.session.step(token)
         if self.session.caller is not None:

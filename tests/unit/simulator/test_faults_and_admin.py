@@ -126,8 +126,8 @@ def test_the_administration_door_drives_the_world(machine: TinyMachine, tmp_path
         assert call("/fault", {"effect": "drop_before", "match": {"class": "^x$"}}) == {"rules": 1}
         call("/faults/clear", {})
         assert call("/faults") == []
-        call("/switch", {"unknown-header": "ignored"})
-        assert machine.world.assume("unknown-header") == "ignored"
+        call("/switch", {"unknown-header": "fault"})
+        assert machine.world.assume("unknown-header") == "fault"
         before = machine.world.clock.utc()
         call("/clock", {"advance": 60})
         assert (machine.world.clock.utc() - before).total_seconds() == 60
