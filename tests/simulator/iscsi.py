@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from .cim import CimFault, Instance, Ref, Value
 from .disks import Lun, stable_hex
 from .service import method, view
-from .storage import NS, Row, embedded, object_id, ref
+from .storage import NS, Row, arrive, embedded, object_id, ref
 from .world import Machine
 
 NOT_RUNNING = 0xEFFF003E
@@ -132,6 +132,7 @@ def initiator_ports(machine: Machine) -> Iterable[Row]:
 
 @view(NS, "MSFT_iSCSISessionToDisk")
 def sessions_to_disks(machine: Machine) -> Iterable[Row]:
+    arrive(machine)  # clients wait for the disk here
     for lun in machine.iscsi_sessions:
         disk = machine.disk_of_lun(lun)
         if disk is not None:
