@@ -63,6 +63,10 @@ units: $(VENV)/.development  ## unit tests of the product and the simulator
 e2e: $(VENV)/.development  ## ansible-playbook against the simulator over HTTP
 	@$(BIN)/python tests/stages.py e2e
 
+gates: $(VENV)/.development  ## what takes minutes: long end-to-end tests, then every supported ansible-core
+	@$(BIN)/python tests/stages.py gates
+	@$(BIN)/python tests/matrix.py
+
 matrix: $(VENV)/.development  ## the glue on every supported ansible-core: make matrix [CORES="2.16.0 2.21"]
 	@$(BIN)/python tests/matrix.py $(CORES)
 

@@ -29,7 +29,7 @@ def crowd() -> str:
     return world_text(*vms, hosts=host, luns=luns)
 
 
-@pytest.mark.parametrize("forks", [5, 20])
+@pytest.mark.parametrize("forks", [5, pytest.param(20, marks=pytest.mark.gates)])
 def test_twelve_vms_of_one_host_queue_for_it_and_each_has_its_snapshots_together(
     lab: Callable[..., Any], forks: int
 ) -> None:

@@ -365,6 +365,7 @@ LOST = [
 ]
 
 
+@pytest.mark.gates
 def test_a_reply_that_was_lost_starts_nothing_twice(lab: Callable[..., Any]) -> None:
     """One host for each lost reply: of the first, second, third ... call of each method that changes something there."""
     hosts, vms = "", []

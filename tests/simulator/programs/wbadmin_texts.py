@@ -12,7 +12,8 @@ from __future__ import annotations
 from ..assumed import assumed
 
 UNSEEN = (
-    "note_network several_computers bad_target target_not_ntfs share_failed no_target no_volume no_file client_files target_is_source volume_locked"
+    "note_network several_computers bad_target target_not_ntfs share_failed no_target no_volume no_file client_files"
+    " target_is_source volume_locked"
     " volume_not_ntfs nothing_to_back_up no_component not_installed no_rights no_version media_missing one_volume"
     " item_missing critical_volume volume_too_small volume_read_only one_folder alternate_needs_target no_application"
     " progress_backup_vm item_failed no_job stopped cancelled policy_none no_versions warn_recover_vm"
