@@ -367,6 +367,10 @@ def test_libvirt_style_takes_a_machine_through_all_states(site: Site) -> None:
     for state, reached in ((9, PAUSED), (2, RUNNING), (6, SAVED), (2, RUNNING), (11, RUNNING)):
         assert client.change_state(vm.id, state) == "7"
         assert vm.state == reached
+    (row,) = client.rows(f"SELECT * FROM Msvm_Keyboard WHERE SystemName = '{vm.id.lower()}' ")  # noqa: S608
+    keys = {name: plain(row)[name] for name in DEVICE_KEYS}
+    for pressed in ("PressKey", "ReleaseKey"):
+        assert returned(client.invoke("Msvm_Keyboard", pressed, parameter("keyCode", "65"), keys)) == 0
     (row,) = client.rows(f"SELECT * FROM Msvm_ShutdownComponent WHERE SystemName = '{vm.id.lower()}' ")  # noqa: S608
     keys = {
         name: plain(row)[name] for name in ("CreationClassName", "DeviceID", "SystemCreationClassName", "SystemName")

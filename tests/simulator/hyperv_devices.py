@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from .assumed import assumed
 from .cim import Instance, Ref, Value
 from .disks import stable_guid, stable_hex
 from .hyperv_rows import (
@@ -32,6 +33,12 @@ from .hyperv_storage import POOL_BY_SUBTYPE, allocation, storage_components, sto
 from .service import method, view
 from .virtual_machine import PAUSED, RUNNING, Vm
 from .world import Machine
+
+assumed(
+    "keyboard",
+    "Whatever is typed at a running VM is taken and does nothing in its guest.",
+    source="public reference Msvm_Keyboard; a limit of the simulator",
+)
 
 INTEGRATION = {
     "Heartbeat": ("84EAAE65-2F2E-45F5-9BB5-0E857DC8EB47", "Heartbeat"),
@@ -495,6 +502,18 @@ def keyboards(machine: Machine, known: Known) -> Iterable[Row]:
                 "Password": 5,
                 "UnicodeSupported": True,
             }
+
+
+@method(NS, "Msvm_Keyboard", "PressKey")
+@method(NS, "Msvm_Keyboard", "ReleaseKey")
+@method(NS, "Msvm_Keyboard", "TypeCtrlAltDel")
+@method(NS, "Msvm_Keyboard", "TypeKey")
+@method(NS, "Msvm_Keyboard", "TypeScancodes")
+@method(NS, "Msvm_Keyboard", "TypeText")
+def type_something(machine: Machine, target: Instance | None, _arguments: dict[str, Value]) -> Row:
+    machine.world.assume("keyboard")
+    vm = machine.vm_by_id(str(target.get("SystemName"))) if target is not None else None
+    return {"ReturnValue": 0 if vm is not None and vm.state == RUNNING else 32775}
 
 
 @view(NS, "Msvm_SyntheticDisplayController")
