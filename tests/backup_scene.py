@@ -353,6 +353,6 @@ def wake(pids: list[int], timeout_s: int = 120) -> None:
         with contextlib.suppress(ProcessLookupError):
             watch = os.pidfd_open(pid)
             os.kill(pid, signal.SIGCONT)
-            ready, _, _ = select.select([watch], [], [], timeout_s)
+            ready, _writable, _broken = select.select([watch], [], [], timeout_s)
             os.close(watch)
             assert ready, f"process {pid} goes on and on"

@@ -447,7 +447,7 @@ def classify(err: BaseException, endpoint: str) -> WsmanError | None:
             f"the certificate of {endpoint} is not trusted ({_root_cause(err)}); add its issuer to "
             "ansible_winrm_ca_trust_path (psrp: ansible_psrp_ca_cert), or replace the certificate"
         )
-    if type(err) is OSError and err.errno is None and "certificate" in str(err):
+    if err.__class__ is OSError and err.errno is None and "certificate" in str(err):
         return CertificateRejected(  # how requests says that a file is not there, before it connects
             f"nothing was sent to {endpoint}: {str(err).splitlines()[0]}; correct ansible_winrm_ca_trust_path (psrp: "
             "ansible_psrp_ca_cert) or the path of the client certificate"

@@ -45,7 +45,7 @@ def test_twelve_vms_of_one_host_queue_for_it_and_each_has_its_snapshots_together
         (guest,), (on_host,) = (record["phases"][phase]["attempts"] for phase in ("guest", "host"))
         moments.append((guest["snapshot_time"], on_host["snapshot_time"], name))
     moments.sort()
-    for (_, before, _), (guest, on_host, name) in pairwise(moments):
+    for (_guest, before, _name), (guest, on_host, name) in pairwise(moments):
         assert before < guest < on_host, name  # no other VM's snapshot in between
     assert len(here.starts(host)) == len(here.versions(host)) == len(VMS)
     log = host.event_log.query(scene.CHANNEL)

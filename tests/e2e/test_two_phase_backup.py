@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from backup_proof import only_on_the_host, prove
 
 pytestmark = pytest.mark.e2e

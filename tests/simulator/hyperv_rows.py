@@ -146,9 +146,7 @@ def managed(machine: Machine) -> Row:
     }
 
 
-def device(
-    machine: Machine, class_name: str, device_id: str, system: str, caption: str, description: str
-) -> Row:
+def device(machine: Machine, class_name: str, device_id: str, system: str, caption: str, description: str) -> Row:
     """A CIM_LogicalDevice row."""
     return {
         **managed(machine),

@@ -136,7 +136,7 @@ def test_a_port_that_does_not_speak_tls_is_no_matter_of_certificates() -> None:
         url = f"https://127.0.0.1:{plain.getsockname()[1]}/wsman"
 
         def answer() -> None:
-            client, _ = plain.accept()
+            client, _address = plain.accept()
             client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             client.close()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Any, cast
+from typing import Any, cast  # pylint: disable=unused-import  # used in the text of a type
 
 import pytest
 
