@@ -62,10 +62,16 @@ assumed(
     "A DMTF class URI without __cimnamespace means root/cimv2.",
     source="MS-WSMV, from memory",
 )
+assumed(
+    "shell-list",
+    "Enumerating windows/shell lists the open shells to administrators and is access denied to others.",
+    source="what a public WinRM client relies on to tell administrators; the answer is not recorded",
+)
 
 PAGE_CHARACTERS = 153_600 // 2
 MAX_BATCH_ITEMS = 32_000
 WQL_ON_CLASS = 2150859003
+ALL_SHELLS = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell"
 SHELL_PREFIXES = ("http://schemas.microsoft.com/wbem/wsman/1/windows/shell", "http://schemas.microsoft.com/powershell/")
 
 
@@ -101,6 +107,8 @@ class ShellHost(Protocol):
     def handle(self, request: Request, who: Caller) -> tuple[str, str, str]: ...
 
     def forget(self) -> None: ...
+
+    def listing(self) -> list[str]: ...
 
 
 @dataclass(kw_only=True)
@@ -302,6 +310,8 @@ class Endpoint:
 
     def _dispatch(self, request: Request, who: Caller) -> _Answer:
         uri = request.resource_uri.lower()
+        if uri == ALL_SHELLS and request.action in (f"{N}/Enumerate", f"{N}/Pull", f"{N}/Release"):
+            return self._shell_list(request, who)
         if uri.startswith(SHELL_PREFIXES):
             return self._shell(request, who)
         if uri == wire.CONFIG_URI or uri.startswith(wire.CONFIG_URI + "/"):
@@ -362,6 +372,9 @@ class Endpoint:
             raise CimFault.wsman(2150859016, "w:InvalidSelectors")
         rows = self._rows(asked, namespace, class_name)
         items = [self._item(self._writer(request), row, rows, asked.mode) for row in rows.instances]
+        return self._first(items, asked, namespace, who)
+
+    def _first(self, items: list[str], asked: _Enumerate, namespace: str, who: Caller) -> _Answer:
         if not asked.optimized:
             context = self._keep(items, who, namespace)
             inner = f"<n:EnumerationContext>{context}</n:EnumerationContext>"
@@ -526,6 +539,18 @@ class Endpoint:
             raise CimFault.wsman(2150858811, "w:InvalidResourceURI")
         action, body, prefixes = self.shells.handle(request, who)
         return _Answer(action=action, body=body, prefixes=prefixes)
+
+    def _shell_list(self, request: Request, who: Caller) -> _Answer:
+        """The open shells of everybody; only administrators may ask, and clients ask to learn whether they are one."""
+        self.service.assume("shell-list")
+        if not who.is_administrator:
+            raise CimFault.wsman(5, "w:AccessDenied")
+        if request.action != f"{N}/Enumerate":
+            return self._pull(request, who) if request.action == f"{N}/Pull" else self._release(request, who)
+        asked = _read_enumerate(request.body)
+        if asked.dialect:
+            raise CimFault.wsman(2150858777, "n:FilterDialectRequestedUnavailable")
+        return self._first(self.shells.listing() if self.shells is not None else [], asked, "", who)
 
     def _config(self, request: Request, who: Caller) -> _Answer:
         if request.action != f"{X}/Get" or request.resource_uri.lower() != wire.CONFIG_URI:

@@ -101,6 +101,14 @@ class Shells:
         """The machine restarted: no shell survives."""
         self._shells.clear()
 
+    def listing(self) -> list[str]:
+        """Every open shell as an rsp:Shell element."""
+        self._expire()
+        return [
+            f'<rsp:Shell xmlns:rsp="{RSP}">{self._shell_members(key, shell)}</rsp:Shell>'
+            for key, shell in self._shells.items()
+        ]
+
     def __len__(self) -> int:
         return len(self._shells)
 

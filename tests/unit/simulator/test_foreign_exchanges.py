@@ -377,3 +377,21 @@ def test_contexts_that_nobody_pulls_do_not_pile_up_for_ever(site: Site) -> None:
     site.machine.world.clock.advance(endpoint.settings.enumeration_timeout + 1)
     assert site.post(plain)[0] == 200
     assert len(endpoint.contexts) == 1
+
+
+def test_the_open_shells_are_listed_to_administrators_only(site: Site) -> None:
+    uri = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell"
+    ask = envelope(f"{NS['n']}/Enumerate", uri, "<n:Enumerate><w:OptimizeEnumeration/></n:Enumerate>")
+    empty = site.post(ask)
+    assert empty[0] == 200 and b"EndOfSequence" in empty[1] and b"rsp:Shell" not in empty[1]
+    streams = (
+        "<rsp:Shell><rsp:InputStreams>stdin</rsp:InputStreams><rsp:OutputStreams>stdout</rsp:OutputStreams></rsp:Shell>"
+    )
+    assert site.post(envelope("http://schemas.xmlsoap.org/ws/2004/09/transfer/Create", f"{uri}/cmd", streams))[0] == 200
+    listed = ET.fromstring(site.post(ask)[1])
+    assert [item.findtext("rsp:Owner", "", NS) for item in listed.iterfind(".//w:Items/rsp:Shell", NS)] == [
+        "administrator"
+    ]
+    viewer = {"Authorization": "Basic " + base64.b64encode(b"viewer:v").decode()}
+    status, body = site.post(ask, viewer)
+    assert (status, fault_number(body)) == (500, 5)
