@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,28 @@ def test_defaults_of_a_role_are_the_defaults_of_its_argument_spec(role: str) -> 
     assert {name: option["default"] for name, option in options.items() if "default" in option} == defaults
     own = {name for name in options if not name.startswith("hyperv_")}
     assert all(name.startswith(f"{role}_") for name in own)
+
+
+def test_the_inventory_of_the_readme_can_be_used_as_it_is() -> None:
+    text = (ROOT / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
+    inventory = yaml.safe_load(text)["all"]
+    guests = inventory["children"]["hyperv_guests"]
+    hosts = inventory["children"]["hyperv_hosts"]["hosts"]
+    spec = yaml.safe_load((ROOT / "roles" / "two_phase_backup" / "meta" / "argument_specs.yml").read_text())
+    options = spec["argument_specs"]["main"]["options"]
+    for variables in guests["hosts"].values():
+        given = {**guests["vars"], **variables}
+        assert given["hyperv_host"] in hosts
+        assert {name for name, option in options.items() if option.get("required")} <= set(given)
+        assert {name for name in given if name.startswith("two_phase_backup_")} <= set(options)
+
+
+def test_every_playbook_and_option_that_the_readme_names_exists() -> None:
+    readme = (ROOT / "README.md").read_text()
+    roles = {path.name for path in (ROOT / "roles").iterdir()}
+    names = TASKS + [path.stem for path in (ROOT / "plugins" / "filter").glob("*.py")] + sorted(roles)
+    for name in set(re.findall(r"hyperv\.passthrough\.([a-z_]+)", readme)):
+        assert name in names, name
+    options = yaml.safe_load((ROOT / "roles" / "two_phase_backup" / "meta" / "argument_specs.yml").read_text())
+    known = set(options["argument_specs"]["main"]["options"])
+    assert {name for name in re.findall(r"`(two_phase_backup_[a-z_]+)", readme) if name not in known} == set()
