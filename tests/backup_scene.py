@@ -198,7 +198,7 @@ class Scene:
             for one in key.subkeys.values() if key is not None else ():
                 with contextlib.suppress(ValueError):
                     found.append(json.loads(registry.text(f"{REGISTRY}\\Sets\\{one.name}", "Record")))
-            return sorted(found, key=lambda item: (item.get("opened", ""), item.get("set_id", "")))
+            return sorted(found, key=lambda item: tuple(item.get(name, "") for name in ("opened", "updated", "set_id")))
 
     def record(self, vm: str = "sql01") -> dict[str, Any]:
         """The only, or the newest, set of a VM."""
