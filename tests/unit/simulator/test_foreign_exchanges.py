@@ -10,6 +10,7 @@ here: what well-behaved clients of other projects do with a whole host (tests/e2
 from __future__ import annotations
 
 import base64
+import errno
 import re
 import socket
 import ssl
@@ -62,7 +63,9 @@ class Site:
                     peer.sendall(piece)
                 peer.shutdown(socket.SHUT_WR)
                 return b"".join(iter(lambda: peer.recv(65536), b""))
-            except (ConnectionResetError, BrokenPipeError):
+            except OSError as trouble:  # hung up, seen while writing, while closing our half or while reading
+                if trouble.errno not in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN):
+                    raise
                 return b""
 
     def answers(self) -> bool:
