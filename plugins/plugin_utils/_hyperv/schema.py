@@ -88,6 +88,7 @@ _RESOURCE: Mapping[str, str] = {
 }
 _DEVICE = "CreationClassName DeviceID SystemCreationClassName SystemName Caption Description ElementName Name"
 _DEVICE_KEYS = "CreationClassName DeviceID SystemCreationClassName SystemName"
+_JOB_OUT = "out reference:CIM_ConcreteJob Job"
 _SERVICE: Mapping[str, str] = {
     "string": "CreationClassName Name SystemCreationClassName SystemName ElementName",
     "uint16": "EnabledState",
@@ -134,6 +135,7 @@ _VIRTUALIZATION_CLASSES = (
             "uint64": "OnTimeInMilliseconds",
             "uint32": "ProcessID HwThreadsPerCoreRealized",
         },
+        methods=f"RequestStateChange(in uint16 RequestedState, {_JOB_OUT}, in datetime TimeoutPeriod)",
     ),
     _class(
         VIRTUALIZATION,
@@ -214,7 +216,51 @@ _VIRTUALIZATION_CLASSES = (
         keys=_DEVICE_KEYS,
         properties={"string": _DEVICE, "uint16": "EnabledState HealthState", "uint16[]": "OperationalStatus"},
     ),
-    _class(VIRTUALIZATION, "Msvm_VirtualSystemManagementService", keys="CreationClassName", properties=_SERVICE),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_ShutdownComponent",
+        keys=_DEVICE_KEYS,
+        properties={"string": _DEVICE, "uint16": "EnabledState HealthState", "uint16[]": "OperationalStatus"},
+        methods="InitiateShutdown(in boolean Force, in string Reason)",
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_VirtualSystemManagementService",
+        keys="CreationClassName",
+        properties=_SERVICE,
+        # Embedded instances go in as text; which class each of them is of says its own CLASSNAME (hyperv-wmi 4.1)
+        methods=f"""
+        AddResourceSettings(in reference:CIM_VirtualSystemSettingData AffectedConfiguration,
+            in instance:Msvm_ResourceAllocationSettingData[] ResourceSettings,
+            out reference:CIM_ResourceAllocationSettingData[] ResultingResourceSettings, {_JOB_OUT})
+        ModifyResourceSettings(in instance:Msvm_ResourceAllocationSettingData[] ResourceSettings,
+            out reference:CIM_ResourceAllocationSettingData[] ResultingResourceSettings, {_JOB_OUT})
+        RemoveResourceSettings(in reference:CIM_ResourceAllocationSettingData[] ResourceSettings, {_JOB_OUT})
+        ModifySystemSettings(in instance:Msvm_VirtualSystemSettingData SystemSettings, {_JOB_OUT})
+        ExportSystemDefinition(in reference:CIM_ComputerSystem ComputerSystem, in string ExportDirectory,
+            in instance:Msvm_VirtualSystemExportSettingData ExportSettingData, {_JOB_OUT})
+        DestroySystem(in reference:CIM_ComputerSystem AffectedSystem, {_JOB_OUT})
+        """,
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_VirtualSystemExportSettingData",
+        keys="InstanceID",
+        properties={
+            "string": _SETTING,
+            "uint8": "CopySnapshotConfiguration CaptureLiveState",
+            "boolean": "CopyVmRuntimeInformation CopyVmStorage CreateVmExportSubdirectory",
+        },
+    ),
+    # A query of the base class gives a VM's adapters of every kind and their connections, told apart by ResourceSubType.
+    _class(VIRTUALIZATION, "CIM_EthernetPortAllocationSettingData", keys="InstanceID", properties=_RESOURCE),
+    _class(VIRTUALIZATION, "Msvm_EthernetPortAllocationSettingData", keys="InstanceID", properties=_RESOURCE),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_VirtualEthernetSwitch",
+        keys="CreationClassName Name",
+        properties={"string": "CreationClassName Name ElementName InstanceID", "uint16": "EnabledState"},
+    ),
     _class(
         VIRTUALIZATION,
         "Msvm_ImageManagementService",
@@ -266,7 +312,19 @@ _VIRTUALIZATION_CLASSES = (
     ),
 )
 
+_STATUS_OUT = "out object:MSFT_StorageExtendedStatus ExtendedStatus"
 _STORAGE_CLASSES = (
+    _class(
+        STORAGE,
+        "MSFT_StorageExtendedStatus",
+        properties={"string": "Message MessageID ErrorSource", "uint32": "CIMStatusCode"},
+    ),
+    _class(
+        STORAGE,
+        "MSFT_StorageJob",
+        keys="ObjectId",
+        properties={"string": "ObjectId Name ErrorDescription", "uint16": "JobState PercentComplete ErrorCode"},
+    ),
     _class(
         STORAGE,
         "MSFT_Disk",
@@ -280,6 +338,17 @@ _STORAGE_CLASSES = (
             "uint16[]": "OperationalStatus",
             "boolean": "IsOffline IsReadOnly IsSystem IsBoot BootFromDisk IsClustered IsHighlyAvailable IsScaleOut",
         },
+        # What is made is read back and not taken from the answer: its shape there is unproven (windows-storage 9)
+        methods=f"""
+        Online({_STATUS_OUT})
+        Offline({_STATUS_OUT})
+        Refresh({_STATUS_OUT})
+        SetAttributes(in boolean IsReadOnly, in uint32 Signature, in string Guid, {_STATUS_OUT})
+        Initialize(in uint16 PartitionStyle, {_STATUS_OUT})
+        CreatePartition(in uint64 Size, in boolean UseMaximumSize, in uint64 Offset, in uint32 Alignment,
+            in uint8 DriveLetter, in boolean AssignDriveLetter, in uint16 MbrType, in string GptType,
+            in boolean IsHidden, in boolean IsActive, out object:MSFT_Partition CreatedPartition, {_STATUS_OUT})
+        """,
     ),
     _class(
         STORAGE,
@@ -294,6 +363,10 @@ _STORAGE_CLASSES = (
             "uint16": "MbrType OperationalStatus TransitionState",
             "boolean": "IsActive IsBoot IsHidden IsOffline IsReadOnly IsShadowCopy IsSystem NoDefaultDriveLetter",
         },
+        methods=f"""
+        AddAccessPath(in string AccessPath, in boolean AssignDriveLetter, {_STATUS_OUT})
+        RemoveAccessPath(in string AccessPath, {_STATUS_OUT})
+        """,
     ),
     _class(
         STORAGE,
@@ -307,6 +380,12 @@ _STORAGE_CLASSES = (
             "uint16": "FileSystemType HealthStatus",
             "uint16[]": "OperationalStatus",
         },
+        methods=f"""
+        Format(in string FileSystem, in string FileSystemLabel, in uint32 AllocationUnitSize, in boolean Full,
+            in boolean Force, in boolean Compress, in boolean ShortFileNameSupport, in boolean SetIntegrityStreams,
+            in boolean UseLargeFRS, in boolean DisableHeatGathering, in boolean IsDAX, in boolean RunAsJob,
+            out object:MSFT_Volume FormattedVolume, out object:MSFT_StorageJob CreatedStorageJob, {_STATUS_OUT})
+        """,
     ),
     _class(
         STORAGE,
@@ -343,6 +422,32 @@ _STORAGE_CLASSES = (
             "boolean": "IsConnected IsPersistent IsDiscovered",
             "uint32": "NumberOfConnections",
         },
+        methods="Register(in boolean IsMultipathEnabled, in string ChapUsername, in string ChapSecret)",
+    ),
+    _class(
+        STORAGE,
+        "MSFT_iSCSITarget",
+        keys="NodeAddress",
+        properties={"string": "NodeAddress", "boolean": "IsConnected"},
+        methods="""
+        Connect(in string NodeAddress, in string TargetPortalAddress, in uint16 TargetPortalPortNumber,
+            in string InitiatorPortalAddress, in boolean IsDataDigest, in boolean IsHeaderDigest,
+            in boolean ReportToPnP, in string AuthenticationType, in string ChapUsername, in string ChapSecret,
+            in boolean IsMultipathEnabled, in boolean IsPersistent, in string InitiatorInstanceName,
+            out object:MSFT_iSCSISession CreatediSCSISession)
+        """,
+    ),
+    _class(
+        STORAGE,
+        "MSFT_iSCSITargetPortal",
+        keys="TargetPortalAddress",
+        properties={"string": "TargetPortalAddress", "uint16": "TargetPortalPortNumber"},
+        methods="""
+        New(in string TargetPortalAddress, in uint16 TargetPortalPortNumber, in string InitiatorInstanceName,
+            in string InitiatorPortalAddress, in string AuthenticationType, in string ChapUsername,
+            in string ChapSecret, in boolean IsHeaderDigest, in boolean IsDataDigest,
+            out object:MSFT_iSCSITargetPortal CreatedTargetPortal)
+        """,
     ),
     _class(
         STORAGE,
@@ -528,6 +633,8 @@ HOST_COLUMNS: Mapping[str, tuple[str, ...]] = {
         "Msvm_SyntheticFcPortSettingData": "InstanceID VirtualPortWWPN SecondaryWWPN",
         "Msvm_FcPortAllocationSettingData": "Parent HostResource",
         "Msvm_VirtualFcSwitch": "Name ElementName",
+        "CIM_EthernetPortAllocationSettingData": "InstanceID ElementName ResourceSubType Address Parent HostResource",
+        "Msvm_VirtualEthernetSwitch": "Name ElementName",
         "Msvm_KvpExchangeComponent": "SystemName GuestIntrinsicExchangeItems",
         "Msvm_VssComponent": "SystemName OperationalStatus",
         "Msvm_HeartbeatComponent": "SystemName OperationalStatus",
