@@ -14,7 +14,7 @@ export ANSIBLE_HOME := $(abspath $(VENV))/ansible-home
 export ANSIBLE_LOCALHOST_WARNING := false
 export no_proxy := 127.0.0.0/8,localhost,$(no_proxy)
 
-.PHONY: help demo test lint docs units sanity e2e gates matrix bench simulator clean
+.PHONY: help demo test lint docs units sanity e2e gates heavy matrix bench simulator clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ e2e: $(VENV)/.development  ## ansible-playbook against the simulator over HTTP
 gates: $(VENV)/.development  ## what takes minutes: long end-to-end tests, then every supported ansible-core
 	@$(BIN)/python tests/stages.py gates
 	@$(BIN)/python tests/matrix.py
+
+heavy: $(VENV)/.runtime  ## the fit of a VHD on a LUN against real NTFS; needs root, ntfs-3g, loop devices, 22 GiB of disk
+	@PYTHONPATH=$(COLLECTIONS) $(BIN)/python tests/heavy/ntfs_fit.py $(SIZES)
 
 matrix: $(VENV)/.development  ## the glue on every supported ansible-core: make matrix [CORES="2.16.0 2.21"]
 	@$(BIN)/python tests/matrix.py $(CORES)
