@@ -364,6 +364,7 @@ def _guest_evidence(disk: View, how: str | None) -> dict[str, Any]:
     )
     evidence = {key: disk.get(key) for key in wanted}
     evidence["iscsi"] = disk.get("iscsi")
+    evidence["partitions"] = list(disk.get("partitions") or ())
     evidence["matched_by"] = how
     return evidence
 

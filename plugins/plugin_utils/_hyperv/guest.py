@@ -65,6 +65,7 @@ def observe_guest(client: CimClient) -> GuestView:
         # Without its service the initiator has no session, and its classes answer with an error (windows-storage 4.1)
         iscsi_sessions=storage("iSCSI sessions", "MSFT_iSCSISession") if asks_iscsi else [],
         iscsi_disks=storage("iSCSI sessions", "MSFT_iSCSISessionToDisk") if asks_iscsi else [],
+        iscsi_portals=storage("iSCSI portals", "MSFT_iSCSITargetPortal") if asks_iscsi else [],
         initiator_ports=storage("Initiator ports", "MSFT_InitiatorPort"),
         bitlocker=_bitlocker(client),
         problems=problems,

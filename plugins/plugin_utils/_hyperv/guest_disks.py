@@ -22,10 +22,12 @@ from .guest_model import (
     BitLocker,
     GuestDisk,
     GuestInfo,
+    GuestPartition,
     GuestView,
     GuestVolume,
     InitiatorPort,
     IscsiConnection,
+    IscsiPortal,
     IscsiSession,
     StoragePool,
 )
@@ -62,6 +64,7 @@ class GuestRows:
     pools: Sequence[CimInstance] = ()
     iscsi_sessions: Sequence[CimInstance] = ()
     iscsi_disks: Sequence[CimInstance] = ()
+    iscsi_portals: Sequence[CimInstance] = ()
     initiator_ports: Sequence[CimInstance] = ()
     bitlocker: Mapping[str, BitLocker] | None = None
     problems: Sequence[str] = field(default=())
@@ -178,14 +181,25 @@ def _is_dynamic(partitions: Iterable[CimInstance]) -> bool:
 
 def _iscsi_by_disk(rows: GuestRows) -> Mapping[str, IscsiConnection]:
     """Connection by the disk's ObjectId; both ends of the association are references."""
-    targets = {
-        text_of(row, "SessionIdentifier").casefold(): text_of(row, "TargetNodeAddress") for row in rows.iscsi_sessions
-    }
+    sessions = {text_of(row, "SessionIdentifier").casefold(): row for row in rows.iscsi_sessions}
+    portals = tuple(
+        IscsiPortal(address=text_of(row, "TargetPortalAddress"), port=int_of(row, "TargetPortalPortNumber"))
+        for row in rows.iscsi_portals
+        if text_of(row, "TargetPortalAddress")
+    )
     found: dict[str, IscsiConnection] = {}
     for row in rows.iscsi_disks:
         disk, session = _key_of(row, "Disk", "ObjectId"), _key_of(row, "iSCSISession", "SessionIdentifier")
         if disk and session:
-            found[disk.casefold()] = IscsiConnection(target=targets.get(session.casefold(), ""), session=session)
+            row_of_session = sessions.get(session.casefold())
+            found[disk.casefold()] = IscsiConnection(
+                target="" if row_of_session is None else text_of(row_of_session, "TargetNodeAddress"),
+                session=session,
+                authentication=None
+                if row_of_session is None
+                else text_of(row_of_session, "AuthenticationType") or None,
+                portals=portals,
+            )
     return found
 
 
@@ -235,6 +249,7 @@ def build_guest_view(rows: GuestRows) -> GuestView:
                 is_dynamic=_is_dynamic(own),
                 in_pool=number in pooled_numbers,
                 volumes=volumes,
+                partitions=tuple(_partition(one) for one in own),
             )
         )
     for row in pooled_rows:
@@ -277,6 +292,18 @@ def _partition_order(row: CimInstance) -> int:
     return int_of(row, "Offset") or 0
 
 
+def _partition(row: CimInstance) -> GuestPartition:
+    return GuestPartition(
+        number=int_of(row, "PartitionNumber"),
+        offset_bytes=int_of(row, "Offset"),
+        size_bytes=int_of(row, "Size"),
+        gpt_type=text_of(row, "GptType").lower() or None,
+        mbr_type=int_of(row, "MbrType") or None,
+        guid=text_of(row, "Guid").lower() or None,
+        is_active=bool_of(row, "IsActive"),
+    )
+
+
 def _volumes_of(disk: CimInstance, partitions: Sequence[CimInstance], tables: _VolumeTables) -> tuple[GuestVolume, ...]:
     """The volumes on a disk, by offset. On an offline disk Windows has no volumes, only the layout."""
     found = []
@@ -315,6 +342,7 @@ def _guest_disk(
     is_dynamic: bool,
     in_pool: bool,
     volumes: tuple[GuestVolume, ...],
+    partitions: tuple[GuestPartition, ...] = (),
 ) -> GuestDisk:
     unique_id, unique_id_format = trimmed_text_of(row, "UniqueId"), int_of(row, "UniqueIdFormat")
     device = trimmed_text_of(row, "DeviceId")  # MSFT_PhysicalDisk: the disk number as text
@@ -345,6 +373,7 @@ def _guest_disk(
         in_storage_pool=in_pool,
         weak_identity=is_weak_identity(unique_id, unique_id_format, repeated),
         volumes=volumes,
+        partitions=partitions,
     )
 
 

@@ -38,9 +38,33 @@ class GuestInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IscsiPortal:
+    address: str
+    port: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class IscsiConnection:
+    """How a disk is logged in. `portals` are all that the guest's initiator knows: Windows does not tell which one leads to
+    which target. `authentication` is Windows' word (NONE, ONEWAYCHAP, MUTUALCHAP; windows-storage 4.1)."""
+
     target: str
     session: str
+    authentication: str | None = None
+    portals: tuple[IscsiPortal, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestPartition:
+    """One entry of a disk's partition table, whether a volume lies on it or not; what a blank replacement disk is given."""
+
+    number: int | None
+    offset_bytes: int | None
+    size_bytes: int | None
+    gpt_type: str | None
+    mbr_type: int | None
+    guid: str | None
+    is_active: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +126,7 @@ class GuestDisk:
     in_storage_pool: bool
     weak_identity: bool
     volumes: tuple[GuestVolume, ...]
+    partitions: tuple[GuestPartition, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

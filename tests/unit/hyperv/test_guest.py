@@ -199,6 +199,7 @@ def test_an_iscsi_disk_names_its_target(as_reference: bool) -> None:
         SessionIdentifier="ffff990fafe34010-4000013700000006",
         TargetNodeAddress=IQN,
         InitiatorNodeAddress="iqn.1991-05.com.microsoft:db01",
+        AuthenticationType="ONEWAYCHAP",
         IsConnected=True,
         IsPersistent=True,
     )
@@ -212,9 +213,12 @@ def test_an_iscsi_disk_names_its_target(as_reference: bool) -> None:
             ),
         }
     world.store.add(STORAGE, "MSFT_iSCSISessionToDisk", **ends)
+    world.store.add(STORAGE, "MSFT_iSCSITargetPortal", TargetPortalAddress="192.0.2.10", TargetPortalPortNumber=3260)
     view = world.view()
     assert view.disks[0].iscsi is not None
     assert view.disks[0].iscsi.target == IQN
+    assert view.disks[0].iscsi.authentication == "ONEWAYCHAP"
+    assert [(one.address, one.port) for one in view.disks[0].iscsi.portals] == [("192.0.2.10", 3260)]
     assert [(one.target, one.is_connected, one.is_persistent) for one in view.iscsi_sessions] == [(IQN, True, True)]
 
 
@@ -346,6 +350,16 @@ def test_mbr_partitions_count_by_type(mbr_type: int, count: int) -> None:
     world.lun(1, PartitionStyle=1, Signature=7)
     world.partition(1, 1, GptType=None, MbrType=mbr_type)
     assert len(world.only_disk().volumes) == count
+
+
+def test_the_whole_partition_table_is_told_in_the_order_of_the_disk() -> None:
+    world = GuestWorld()
+    world.lun(1)
+    world.partition(1, 2, volume=world.volume("bbbb"), Offset=17 * 2**20)
+    world.partition(1, 1, GptType=MSR, Offset=2**20)
+    table = world.only_disk().partitions
+    assert [(one.number, one.offset_bytes) for one in table] == [(1, 2**20), (2, 17 * 2**20)]
+    assert table[0].gpt_type == MSR.lower()
 
 
 def test_an_offline_disk_shows_no_volumes() -> None:
