@@ -271,7 +271,27 @@ _VIRTUALIZATION_CLASSES = (
             out reference:CIM_ConcreteJob Job)
         GetVirtualHardDiskState(in string Path, out instance:Msvm_VirtualHardDiskState State,
             out reference:CIM_ConcreteJob Job)
+        CreateVirtualHardDisk(in instance:Msvm_VirtualHardDiskSettingData VirtualDiskSettingData,
+            out reference:CIM_ConcreteJob Job)
+        ConvertVirtualHardDisk(in string SourcePath,
+            in instance:Msvm_VirtualHardDiskSettingData VirtualDiskSettingData, out reference:CIM_ConcreteJob Job)
+        ValidateVirtualHardDisk(in string Path, out reference:CIM_ConcreteJob Job)
+        AttachVirtualHardDisk(in string Path, in boolean AssignDriveLetter, in boolean ReadOnly,
+            out reference:CIM_ConcreteJob Job)
+        FindMountedStorageImageInstance(in string SelectionCriterion, in uint16 CriterionType,
+            out reference:Msvm_MountedStorageImage Image)
         """,
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_MountedStorageImage",
+        keys="Lun PathId PortNumber TargetId",  # as the documentation's sample uses them (hyperv-wmi 5.4)
+        properties={
+            "string": _SETTING + " Name PnpDevicePath",
+            "uint16": "Access Type",
+            "uint8": "Lun PathId PortNumber TargetId",
+        },
+        methods="DetachVirtualHardDisk()",
     ),
     _class(
         VIRTUALIZATION,
@@ -345,6 +365,8 @@ _STORAGE_CLASSES = (
         Refresh({_STATUS_OUT})
         SetAttributes(in boolean IsReadOnly, in uint32 Signature, in string Guid, {_STATUS_OUT})
         Initialize(in uint16 PartitionStyle, {_STATUS_OUT})
+        Clear(in boolean RemoveData, in boolean RemoveOEM, in boolean ZeroOutEntireDisk, in boolean Sanitize,
+            in boolean RunAsJob, out object:MSFT_StorageJob CreatedStorageJob, {_STATUS_OUT})
         CreatePartition(in uint64 Size, in boolean UseMaximumSize, in uint64 Offset, in uint32 Alignment,
             in uint8 DriveLetter, in boolean AssignDriveLetter, in uint16 MbrType, in string GptType,
             in boolean IsHidden, in boolean IsActive, out object:MSFT_Partition CreatedPartition, {_STATUS_OUT})
@@ -545,7 +567,13 @@ _CIMV2_CLASSES = (
         },
     ),
     _class(CIMV2, "CIM_LogicalFile", keys="Name", properties=_FILE),
-    _class(CIMV2, "CIM_DataFile", keys="Name", properties=_merged(_FILE, {"string": "Manufacturer Version"})),
+    _class(
+        CIMV2,
+        "CIM_DataFile",
+        keys="Name",
+        properties=_merged(_FILE, {"string": "Manufacturer Version"}),
+        methods="Rename(in string FileName) Delete()",
+    ),
     # documentation of CIM_Directory and Win32_Directory (CIMWin32 provider); both only inherit from CIM_LogicalFile
     _class(CIMV2, "CIM_Directory", keys="Name", properties=_FILE),
     _class(CIMV2, "Win32_Directory", keys="Name", properties=_FILE),
