@@ -92,7 +92,10 @@ def vhd_unique_id(disk_id: str, byte_order: str = "little-endian") -> str:
 
 @dataclass
 class Lun:
-    """A logical unit of an array (or a local disk): its bytes and what it says of itself."""
+    """A logical unit of an array (or a local disk): its bytes and what it says of itself.
+
+    ``chap`` is (user name, secret) that a login needs; a LUN that is not ``present`` is seen by nobody (cable, array).
+    """
 
     id: str
     content: SparseFile
@@ -103,6 +106,8 @@ class Lun:
     target: str | None = None
     portal: str | None = None
     thin: bool = False
+    chap: tuple[str, str] | None = None
+    present: bool = True
 
     @property
     def size(self) -> int:

@@ -325,6 +325,7 @@ class _Server(ThreadingMixIn, TCPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         if not self.running():
+            getattr(self.machine, "knock", lambda: None)()
             request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return
         if self._context is not None:

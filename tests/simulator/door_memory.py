@@ -93,6 +93,7 @@ def memory_door(machine: Any, account: str) -> Callable[[bytes], bytes]:
 
     def send(data: bytes) -> bytes:
         if not getattr(machine, "answers", True):
+            getattr(machine, "knock", lambda: None)()
             raise ConnectionError(f"{machine.name} does not answer: it is not running")
         try:
             reply = exchange(machine, caller_of(machine, account), data)

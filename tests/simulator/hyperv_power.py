@@ -38,6 +38,12 @@ assumed(
     values=("refused", "allowed"),
 )
 
+assumed(
+    "automatic-start-failure",
+    "An automatic start that fails leaves event 12010 in Microsoft-Windows-Hyper-V-Worker-Admin and the VM as it was",
+    source="backup-engines 1.10 names the log; number and fields are a guess",
+)
+
 # RequestedState -> (states it is allowed from, transitional state, its OtherEnabledState, final state, job type, name)
 _Plan = tuple[frozenset[int], int, "str | None", int, int, str]
 TRANSITIONS: dict[int, _Plan] = {
@@ -115,6 +121,17 @@ class Power:
         vm.state = was
         vm.set_state(RUNNING)
 
+    def report_failed_start(self, vm: Vm, why: str) -> None:
+        """An automatic start that failed: nobody waits for an answer, the event log keeps it."""
+        vm.host.event_log.write(
+            "Microsoft-Windows-Hyper-V-Worker-Admin",
+            provider="Microsoft-Windows-Hyper-V-Worker",
+            event_id=12010,
+            level=2,
+            data={"VmName": vm.name, "VmId": vm.id},
+            message=why,
+        )
+
     def enter(self, vm: Vm, requested: int) -> Callable[[], None]:
         """Begin a transition; the returned function ends it."""
         _allowed, transitional, other, final, _type, _name = TRANSITIONS[requested]
@@ -177,6 +194,7 @@ class Power:
     def look(self, vm: Vm) -> None:
         """Someone reads the VM's row: what is pending moves on by one step."""
         vm.host.jobs.look_at_subject(vm)
+        vm.wait_for_boot()
         if vm.shutdown_looks is None or vm.state not in (RUNNING, STOPPING):
             return
         vm.shutdown_looks -= 1

@@ -265,12 +265,13 @@ def _add_drive(machine: Machine, vm: Vm, resource: Instance, subtype: str) -> Re
     controller, location = _slot(machine, vm, resource)
     drive = Drive(kind, location)
     if kind == "physical":
-        drive.host_resource = _physical(machine, vm, resource, None)
+        drive.host_resource, drive.given = _physical(machine, vm, resource, None)
     controller.drives[location] = drive  # ElementName is ignored on add (hyperv-wmi 3.5)
     return setting_ref(RASD, controller.drive_id(vm.id, location))
 
 
-def _physical(machine: Machine, vm: Vm, resource: Instance, replaced: Drive | None) -> str:
+def _physical(machine: Machine, vm: Vm, resource: Instance, replaced: Drive | None) -> tuple[str, str | None]:
+    """The HostResource of the disk that is named, and its LUN."""
     path = _first(resource.get("HostResource"))
     device = _key_of_path(path, "DeviceID")
     number = vm.number_in(device)
@@ -285,7 +286,7 @@ def _physical(machine: Machine, vm: Vm, resource: Instance, replaced: Drive | No
                 continue
             if machine.world.assume("passthrough-second-attach") == "refused" or (vm.running and other.running):
                 raise JobFailed(FAILED, f"Physical disk {number} is in use by '{other.name}'.")
-    return vm.host_resource_for(disk.number)
+    return vm.host_resource_for(disk.number), disk.lun.id if disk.lun is not None else None
 
 
 _MEDIA = {"Virtual Hard Disk": "vhd", "Virtual CD/DVD Disk": "iso", "Virtual Floppy Disk": "floppy"}
@@ -421,7 +422,7 @@ def _modify_drive(machine: Machine, vm: Vm, resource: Instance, controller: Cont
             raise JobFailed(INVALID, "Only a physical drive has a host resource.")
         if vm.running:
             raise JobFailed(INVALID_STATE, "The physical disk cannot be changed while the virtual machine runs.")
-        drive.host_resource = _physical(machine, vm, resource, drive)
+        drive.host_resource, drive.given = _physical(machine, vm, resource, drive)
     name = resource.get("ElementName")
     if isinstance(name, str) and name and name != text(machine, "Hard Drive"):
         drive.element_name = name

@@ -436,11 +436,12 @@ def fibre_channel_connections(machine: Machine, known: Known) -> Iterable[Row]:
     for vm in selected(machine, known):
         for port in vm.fibre_channel:
             parent = setting_ref("Msvm_SyntheticFcPortSettingData", f"Microsoft:{vm.id}\\{port.guid}")
+            san = port.virtual_san if port.virtual_san in machine.virtual_sans else None
             yield {
                 **allocation(machine, POOL_BY_SUBTYPE["FibreChannel Connection"]),
                 "InstanceID": f"Microsoft:{vm.id}\\{port.guid}\\C",
                 "Parent": wmi_path(machine, parent),
-                "HostResource": [wmi_path(machine, virtual_san_ref(machine, port.virtual_san))],
+                "HostResource": [wmi_path(machine, virtual_san_ref(machine, san))] if san is not None else None,
             }
     if asks_templates(known):
         yield from templates(machine, "Msvm_FcPortAllocationSettingData")

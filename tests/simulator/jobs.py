@@ -35,7 +35,10 @@ class JobFailed(Exception):
 
 @dataclass
 class Job:
-    """One job. ``subject`` is what it works on (a look at the subject is a look at the job)."""
+    """One job. ``subject`` is what it works on (a look at the subject is a look at the job).
+
+    ``on_failure`` cleans up when it fails or is cancelled, ``on_loss`` says what is left when the machine goes down.
+    """
 
     id: str
     class_name: str
@@ -60,6 +63,7 @@ class Job:
     output: dict[str, Any] = field(default_factory=dict)
     cancellable: bool = True
     on_failure: Callable[[], None] | None = None
+    on_loss: Callable[[], None] | None = None
 
     @property
     def done(self) -> bool:
@@ -86,7 +90,11 @@ class JobTable:
         self.removal = REMOVAL
         self.failures: list[PlannedFailure] = []
 
-    def clear(self) -> None:
+    def lose(self) -> None:
+        """The machine went down: what ran is gone and leaves behind what ``on_loss`` says."""
+        for job in self._jobs.values():
+            if not job.done and job.on_loss is not None:
+                job.on_loss()
         self._jobs.clear()
 
     def plan_failure(self, failure: PlannedFailure) -> None:

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .assumed import assumed
-from .content import Content
+from .content import Content, fingerprint
 from .disks import BUS_TYPES, Backing, Identity, Lun, stable_guid, stable_hex, vhd_unique_id
 from .file_system import FileSystemError
 from .image_file import open_image, suffix_of
@@ -73,7 +73,8 @@ class Medium:
 class Drive:
     """A drive in a slot: ``kind`` is "disk", "physical", "dvd", "physical dvd" or "diskette".
 
-    ``host_resource`` is the path text frozen when a physical disk was attached.
+    ``host_resource`` is the path text frozen when a physical disk was attached; ``given`` is the LUN that it meant then,
+    which no Windows knows: the simulator tells with it that a number has come to mean another disk.
     """
 
     kind: str
@@ -82,6 +83,7 @@ class Drive:
     host_resource: str | None = None
     element_name: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    given: str | None = None
 
 
 @dataclass
@@ -110,21 +112,25 @@ class Controller:
 
 @dataclass
 class NetworkAdapter:
-    """A synthetic adapter; ``guid`` upper case, ``mac`` twelve hex digits, ``switch`` the GUID of a virtual switch."""
+    """A synthetic adapter; ``guid`` upper case, ``mac`` twelve hex digits, ``switch`` the GUID of a virtual switch.
+
+    ``last_switch`` is the name of the switch that it was connected to last, for LastKnownSwitchName.
+    """
 
     guid: str
     mac: str
     switch: str | None = None
     name: str = "Network Adapter"
     static_mac: bool = False
+    last_switch: str = ""
 
 
 @dataclass
 class FibreChannelPort:
-    """A virtual HBA with both address sets; ``luns`` are what the fabric shows behind it."""
+    """A virtual HBA with both address sets; ``luns`` are what the fabric shows behind it, when it has a virtual SAN."""
 
     guid: str
-    virtual_san: str
+    virtual_san: str | None
     wwpn: tuple[str, str]
     wwnn: tuple[str, str]
     luns: list[str] = field(default_factory=list)
@@ -183,12 +189,16 @@ class GuestTraits:
     """How a guest behaves towards its host; what a world says below ``guest``.
 
     ``shutdown`` is "obeys", "ignores" or "locked"; ``integration_installed`` false = no integration services at all.
+    ``boot_looks`` looks at the VM (or knocks at the guest's door) pass before its operating system is up; with ``boots``
+    false it never is.
     """
 
     shutdown: str = "obeys"
     integration_installed: bool = True
     vss: bool = True
     answers: bool = True
+    boots: bool = True
+    boot_looks: int = 0
 
 
 class Vm:
@@ -224,6 +234,9 @@ class Vm:
         self.kvp_host_items: dict[str, str] = {}
         self.shutdown_looks: int | None = None
         self.boot_error: str | None = None
+        self.boot_looks = 0
+        self.saved_disks: dict[str, list[str]] = {}
+        self.was_running = False
         self.images: list[Image] = []
 
     # -- controllers and drives
@@ -263,7 +276,8 @@ class Vm:
     @property
     def guest_runs(self) -> bool:
         """The guest's operating system is up and could answer."""
-        return self.state in (RUNNING, STOPPING) and self.guest is not None and self.boot_error is None
+        up = self.boot_error is None and self.boot_looks <= 0
+        return self.state in (RUNNING, STOPPING) and self.guest is not None and up
 
     @property
     def uptime_ms(self) -> int:
@@ -279,10 +293,15 @@ class Vm:
         """Enter a state at once, with what that means for the guest."""
         was_running = self.running
         was_saved = self.state == SAVED
+        if state == SAVED and not was_saved:
+            self.saved_disks = self.disk_evidence()
+        elif was_saved and state == RUNNING:
+            self._compare_with_saved()
         self.state, self.other_state = state, other
         self.state_changed = self.host.now()
         if self.running and not was_running:
             self.started = self.host.now()
+            self.was_running = False
         if state in (OFF, SAVED):
             self.shutdown_looks = None
             self.images = []
@@ -293,14 +312,39 @@ class Vm:
         elif state == RUNNING and not was_running:
             self.boot_guest(resumed=was_saved)
 
+    def disk_evidence(self) -> dict[str, list[str]]:
+        """What each disk is and holds now: for saved state, which must not be resumed on anything else."""
+        try:
+            return {b.slot or b.key: [b.key, fingerprint(b.content)] for b in self.backings()}
+        except (ImageError, FileSystemError):
+            return {}
+
+    def _compare_with_saved(self) -> None:
+        now = self.disk_evidence()
+        changed = [slot for slot in sorted({*now, *self.saved_disks}) if now.get(slot) != self.saved_disks.get(slot)]
+        for slot in changed:
+            self.host.world.incidents.append(f"{self.name} resumed from saved state although its disk {slot} changed")
+        self.saved_disks = {}
+
     def boot_guest(self, *, resumed: bool = False) -> None:
         self.shutdown_looks = None
         self.boot_error = None
+        self.boot_looks = 0 if resumed else self.traits.boot_looks
         if self.guest is not None:
             try:
                 self.guest.boot(resumed=resumed)
             except ImageError as problem:
                 self.boot_error = str(problem)
+            if not self.traits.boots and not resumed:
+                self.boot_error = "The guest's operating system does not start."
+
+    def wait_for_boot(self) -> None:
+        """Somebody looked at the VM or knocked at its guest's door: a guest that is starting comes one step further."""
+        if self.boot_looks > 0 and self.state == RUNNING:
+            self.boot_looks -= 1
+            self.host.world.clock.advance(5)
+            if self.boot_looks == 0 and self.guest is not None and self.boot_error is None:
+                self.guest.rescan()
 
     def changed(self) -> None:
         """The configuration was changed: remember when, and write the configuration file."""
@@ -340,6 +384,8 @@ class Vm:
         for number, port in enumerate(self.fibre_channel):
             for lun_number, identifier in enumerate(port.luns):
                 lun = self.host.world.luns[identifier]
+                if not lun.present or port.virtual_san not in self.host.virtual_sans:
+                    continue
                 found.append(
                     Backing(
                         key=f"lun:{lun.id}",
@@ -416,6 +462,11 @@ class Vm:
         number = self.number_in(drive.host_resource)
         disk = self.host.disk_by_number(number) if number is not None else None
         return disk.lun if disk is not None else None
+
+    def drifted(self, drive: Drive) -> bool:
+        """The drive's number means another disk than it was given, or none."""
+        lun = self.physical_lun(drive)
+        return drive.given is not None and (lun is None or lun.id != drive.given)
 
     def _physical_backing(self, controller: Controller, drive: Drive, position: int) -> Backing | None:
         number = self.number_in(drive.host_resource)
@@ -535,6 +586,7 @@ class Vm:
             "clustered": self.clustered,
             "state": self.state if self.state in (OFF, SAVED) else OFF,
             "kvp_host_items": dict(self.kvp_host_items),
+            "saved_disks": dict(self.saved_disks) if self.state == SAVED else {},
         }
 
 
@@ -575,6 +627,7 @@ def vm_from_configuration(host: Machine, configuration: dict[str, Any]) -> Vm:
     vm.kvp_host_items = dict(data["kvp_host_items"])
     if data["state"] == SAVED:
         vm.state = SAVED
+        vm.saved_disks = dict(data.get("saved_disks", {}))
     return vm
 
 

@@ -20,9 +20,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from .assumed import Switches
+from . import world_truth
+from .assumed import Switches, assumed
 from .clock import SimClock
-from .content import digest
 from .disks import (
     BUS_TYPES,
     OFFLINE_SHARED,
@@ -38,10 +38,9 @@ from .disks import (
     vhd_unique_id,
 )
 from .file_system import ERROR_PATH_NOT_FOUND, DirectoryFileSystem, FileSystemError
-from .jobs import JobTable
+from .jobs import JobFailed, JobTable
 from .mscluster import Cluster
-from .partition_file_system import PartitionFileSystem
-from .partition_table import EFI_SYSTEM, GPT, LDM_METADATA, MBR, MICROSOFT_RESERVED, STORAGE_SPACES
+from .partition_table import LDM_METADATA, MBR, MICROSOFT_RESERVED, STORAGE_SPACES
 from .vhd import Image, ImageError
 from .virtual_machine import OFF, RUNNING, SAVED, Vm, open_host_image, vm_from_configuration
 from .volumes import BitLocker, Mount, Volume
@@ -57,6 +56,15 @@ HOST_NAMESPACES = frozenset(
     }
 )
 GUEST_NAMESPACES = HOST_NAMESPACES - {"root/virtualization/v2"}
+
+
+assumed(
+    "start-if-running-after-restore",
+    "A VM with the automatic start action 'start if it ran before' that was restored from a backup of its running self"
+    " starts when the host starts, or stays off until it ran once",
+    source="hyperv-wmi 1.4 names the action (restart if previously active); what a restore leaves behind is unknown",
+    values=("starts", "stays-off"),
+)
 
 
 @dataclass
@@ -128,6 +136,7 @@ class Share:
     folder: str = ""
     readers: tuple[str, ...] = ("*",)
     writers: tuple[str, ...] = ("*",)
+    present: bool = True
 
     def admits(self, account: str, *, write: bool) -> bool:
         allowed = self.writers if write else (*self.readers, *self.writers)
@@ -243,6 +252,12 @@ class Machine:
             return self.powered
         return self.vm is not None and self.vm.guest_runs and self.vm.traits.answers and self.os.family == "windows"
 
+    def knock(self) -> None:
+        """Somebody tries to reach the machine: a guest that is starting comes one step further."""
+        if self.vm is not None:
+            with self.world.lock:
+                self.vm.wait_for_boot()
+
     # -- disks
 
     def _connected(self) -> list[Backing]:
@@ -253,7 +268,7 @@ class Machine:
             found = [self._lun_backing(lun, number, local=True) for number, lun in enumerate(self.local_luns)]
             found += [self._lun_backing(lun, number) for number, lun in enumerate(self.mapped_luns)]
         found += [self._iscsi_backing(lun, number) for number, lun in enumerate(self.iscsi_sessions)]
-        return found
+        return [b for b in found if b.lun is None or b.lun.present]
 
     def pool_members(self, pool: StoragePool) -> list[Backing]:
         """The disks of a Storage Spaces pool that are there; Windows keeps them from the list of disks."""
@@ -517,7 +532,8 @@ class Machine:
         if self.kind == "guest" and not self._can_boot(backings):
             raise ImageError("No bootable disk was found: the guest stays at its firmware.")
         self.disks = []
-        first = [b for b in backings if b.key == self.boot_disk_key or b in backings[: len(self.local_luns)]]
+        local = {f"lun:{lun.id}" for lun in self.local_luns}
+        first = [b for b in backings if b.key == self.boot_disk_key or b.key in local]
         rest = [b for b in backings if b not in first]
         if renumber and len(rest) > 1:
             order = list(rest)
@@ -558,8 +574,8 @@ class Machine:
                     self.service_states[name] = "Stopped"
         self.disks = []
 
-    def reboot(self, *, renumber: bool = False) -> None:
-        """Restart a host with its VMs (automatic start actions obeyed), or a guest."""
+    def reboot(self, *, renumber: bool = False, power_cut: bool = False) -> None:
+        """Restart a host with its VMs (automatic start actions obeyed), or a guest; ``power_cut``: nobody could save."""
         self.world.reboots += 1
         if self.kind == "guest":
             if self.vm is not None and self.vm.state == RUNNING:
@@ -570,7 +586,9 @@ class Machine:
         were_running = [vm for vm in self.vms if vm.running]
         for vm in were_running:
             action = vm.settings.automatic_shutdown_action
-            vm.set_state(SAVED if action == 3 else OFF)
+            vm.set_state(SAVED if action == 3 and not power_cut else OFF)
+        for vm in self.vms:
+            vm.busy = None
         followed = {
             id(drive): lun
             for vm in self.vms
@@ -578,13 +596,17 @@ class Machine:
             if (lun := vm.physical_lun(drive)) is not None
         }
         self.mounted_images = []
-        self.jobs.clear()
+        self.jobs.lose()
         self.boot(renumber=renumber)
         self._renumbered(followed)
         for vm in self.vms:
             again = vm.settings.automatic_startup_action
-            if again == 4 or (again == 3 and vm in were_running):
-                self.world.power.start_now(vm)
+            restored = vm.was_running and self.world.assume("start-if-running-after-restore") == "starts"
+            if again == 4 or (again == 3 and (vm in were_running or restored)):
+                try:
+                    self.world.power.start_now(vm)
+                except JobFailed as problem:
+                    self.world.power.report_failed_start(vm, str(problem))
 
     def _renumbered(self, followed: dict[int, Lun]) -> None:
         for vm in self.vms:
@@ -683,6 +705,7 @@ class World:
         self.share_hosts: dict[str, Machine] = {}
         self.looks_per_job = 2
         self.reboots = 0
+        self.incidents: list[str] = []
         self.serial = 0
         self._owned = owned
         from .hyperv_power import Power
@@ -747,12 +770,12 @@ class World:
             raise FileSystemError(53, path)
         server, name = parts[0].lower(), parts[1].lower()
         short = server.split(".")[0]
-        shares = [s for s in self.shares if s.server.lower() in (server, short)]
+        shares = [s for s in self.shares if s.server.lower() in (server, short) and s.present]
         machine = next((m for m in self.machines if short in (m.name.lower(), m.netbios_name.lower())), None)
         if machine is None and server.replace(".", "").isdigit():
             machine = self.machine_at(server)
         if machine is not None:
-            shares += machine.shares
+            shares += [s for s in machine.shares if s.present]
         if not shares and machine is None:
             raise FileSystemError(53, path)
         who = account
@@ -770,100 +793,41 @@ class World:
                 return volume, relative
         raise FileSystemError(67, path)
 
-    # -- truth about the world
+    # -- truth about the world (world_truth.py)
 
     def check(self) -> list[str]:
         """Invariants that hold in any world that Windows could be in; the findings, empty when all is well."""
-        found: list[str] = []
-        for host in self.hosts:
-            numbers = [d.number for d in host.disks]
-            if len(numbers) != len(set(numbers)):
-                found.append(f"{host.name}: two disks share a number")
-            slots: dict[str, str] = {}
-            for vm in host.vms:
-                found += self._check_vm(host, vm, slots)
-        homes: dict[str, list[str]] = {}
-        for vm in self.vms:
-            homes.setdefault(vm.id, []).append(vm.host.name)
-        found += [f"VM {i} is registered on {' and '.join(h)}" for i, h in homes.items() if len(h) > 1]
-        for machine in self.machines:
-            letters = [v.letter for v in machine.volumes() if v.letter]
-            if len(letters) != len(set(letters)):
-                found.append(f"{machine.name}: two volumes share a letter")
-        return found
-
-    def _check_vm(self, host: Machine, vm: Vm, slots: dict[str, str]) -> list[str]:
-        found = []
-        for controller, drive in vm.drives():
-            where = f"{vm.name} {vm.slot_name(controller, drive.location)}"
-            if drive.kind == "physical":
-                disk = host.disk_by_number(vm.number_in(drive.host_resource))
-                if disk is None:
-                    continue
-                if disk.online:
-                    found.append(f"{host.name}: disk {disk.number} is online on the host while attached to {where}")
-                key = disk.backing.key
-            elif drive.medium is not None and drive.medium.kind == "vhd":
-                if drive.medium.shared:
-                    continue
-                key = f"file:{drive.medium.path.lower()}"
-            else:
-                continue
-            if key in slots:
-                found.append(f"{host.name}: {key} is in {slots[key]} and in {where}")
-            slots[key] = where
-        return found
+        return world_truth.findings(self)
 
     def digests(self) -> dict[str, dict[str, str]]:
         """SHA-256 of every image file, every LUN and every guest volume's file tree, running or not."""
-        images: dict[str, str] = {}
-        volumes: dict[str, str] = {}
-        for host in self.hosts:
-            for vm in host.vms:
-                for path in vm.vhd_paths():
-                    try:
-                        volume, relative = host.resolve(path)
-                        images[f"{host.name}:{path}"] = digest(volume.files.open(relative))
-                    except FileSystemError:
-                        images[f"{host.name}:{path}"] = "missing"
-                if vm.guest is not None:
-                    volumes.update(self.guest_digests(vm.guest))
-        return {
-            "images": images,
-            "guest_volumes": volumes,
-            "luns": {lun.id: digest(lun.content) for lun in self.luns.values()},
-        }
+        return world_truth.digests(self)
 
     def guest_digests(self, guest: Machine) -> dict[str, str]:
         """Digest of the file tree of each volume that the guest has or would have, by ``guest:letter-or-guid``."""
-        found: dict[str, str] = {}
-        try:
-            backings = guest._backings()
-        except (ImageError, FileSystemError) as problem:
-            return {f"{guest.name}:?": f"unreadable: {problem}"}
-        for backing in backings:
-            disk = Disk(guest, backing, -1)
-            for volume in probe(guest, disk):
-                if not isinstance(volume.backend(), PartitionFileSystem):
-                    continue
-                mount = guest.mounts.get(volume.guid)
-                name = mount.letter if mount is not None and mount.letter else volume.guid
-                backend = volume.backend()
-                assert backend is not None
-                found[f"{guest.name}:{name}"] = backend.tree_digest()
+        return world_truth.guest_digests(guest)
+
+    def mark(self) -> dict[str, tuple[int, int]]:
+        """A point in time for :meth:`written_since`."""
+        return {lun.id: (id(lun.content), lun.content.written) for lun in self.luns.values()}
+
+    def written_since(self, mark: dict[str, tuple[int, int]]) -> dict[str, int]:
+        """Bytes written to each LUN since a mark, by anybody through any path; equal bytes count as well."""
+        found = {}
+        for lun in self.luns.values():
+            origin, count = mark.get(lun.id, (0, 0))
+            found[lun.id] = lun.content.written - (count if origin == id(lun.content) else 0)
         return found
 
-
-def probe(machine: Machine, disk: Disk) -> list[Volume]:
-    """Volumes of a disk that is not among the machine's disks now: for looking only."""
-    skip = (MICROSOFT_RESERVED, LDM_METADATA, STORAGE_SPACES, EFI_SYSTEM)
-    found = []
-    for partition in disk.table.partitions:
-        if disk.table.style == GPT and partition.gpt_type in skip:
-            continue
-        guid = partition.guid or stable_guid(machine.name, disk.table.signature, partition.offset)
-        found.append(Volume(machine, disk, partition, guid))
-    return found
+    def drifted(self) -> list[tuple[str, str, str | None]]:
+        """Pass-through drives whose number means another LUN than they were given: (VM, slot, LUN that it means now)."""
+        return [
+            (vm.name, vm.slot_name(controller, drive.location), lun.id if lun is not None else None)
+            for vm in self.vms
+            for controller, drive in vm.physical_drives()
+            if vm.drifted(drive)
+            for lun in [vm.physical_lun(drive)]
+        ]
 
 
 __all__ = [

@@ -242,12 +242,23 @@ class _Builder:
             or (f"iqn.2005-10.org.freenas.ctl:{identifier}" if bus == "iscsi" else None),
             portal=reader.optional("portal") or ("127.10.9.1" if bus == "iscsi" else None),
             thin=reader.flag("thin"),
+            chap=self._chap(reader),
         )
         world.luns[identifier] = lun
         if reader.has("partitions") or reader.has("style"):
             self._layout(reader, lun.content, lun.sector, f"lun:{identifier}")
         reader.finish()
         return lun
+
+    @staticmethod
+    def _chap(reader: Reader) -> tuple[str, str] | None:
+        """`chap: {user: .., secret: ..}`: what an initiator must say to log in to the LUN's target."""
+        if not reader.has("chap"):
+            return None
+        one = Reader(reader.any("chap"), f"{reader.where}.chap")
+        found = one.text("user"), one.text("secret")
+        one.finish()
+        return found
 
     # -- layouts and volumes
 
@@ -670,6 +681,7 @@ class _Builder:
                 location,
                 host_resource=vm.host_resource_for(disk.number),
                 element_name=reader.optional("name"),
+                given=lun.id,
             )
             contents[slot] = (lun.content, lun.sector)
         elif reader.has("vhd"):
@@ -779,6 +791,8 @@ class _Builder:
         traits.integration_installed = reader.flag("integration_services", True)
         traits.vss = reader.flag("vss", True)
         traits.answers = reader.flag("answers", True)
+        traits.boots = reader.flag("boots", True)
+        traits.boot_looks = reader.number("boot_looks", 0)
         for identifier in reader.texts("iscsi"):
             lun = self._known_lun(identifier, f"{reader.where}.iscsi")
             guest.iscsi_sessions.append(lun)
