@@ -249,7 +249,7 @@ def build_guest_view(rows: GuestRows) -> GuestView:
                 is_dynamic=_is_dynamic(own),
                 in_pool=number in pooled_numbers,
                 volumes=volumes,
-                partitions=tuple(_partition(one) for one in own),
+                partitions=tuple(partition_record(one) for one in own),
             )
         )
     for row in pooled_rows:
@@ -292,7 +292,7 @@ def _partition_order(row: CimInstance) -> int:
     return int_of(row, "Offset") or 0
 
 
-def _partition(row: CimInstance) -> GuestPartition:
+def partition_record(row: CimInstance) -> GuestPartition:
     return GuestPartition(
         number=int_of(row, "PartitionNumber"),
         offset_bytes=int_of(row, "Offset"),
