@@ -12,6 +12,7 @@ from ansible.errors import AnsibleFilterError
 from ..plugin_utils._backup import coverage as rules
 from ..plugin_utils._backup.errors import BackupError
 from ..plugin_utils._backup.wsb import capabilities
+from ..plugin_utils._identities import texts
 
 DOCUMENTATION = r"""
 name: coverage
@@ -129,25 +130,12 @@ def coverage(
             guest_engine=capabilities(guest["guest"]) if answered and guest is not None else None,
             host_engine=capabilities(host),
             guest_storage=guest_storage,
-            accept_gaps=_texts(accept_gaps),
+            accept_gaps=texts(accept_gaps, "accept_gaps"),
             guest_error=None if guest_storage == "none" else error,
         )
     except BackupError as err:
         raise AnsibleFilterError(str(err)) from err
     return {**plan, "guest_storage": guest_storage}
-
-
-def _texts(accept_gaps: t.Sequence[str] | str) -> list[str]:
-    """A role's argument spec lets one text with commas pass for a list (`-e name=a,b`) but hands it on as it is."""
-    if isinstance(accept_gaps, str):
-        return [part.strip() for part in accept_gaps.split(",") if part.strip()]
-    for item in accept_gaps:
-        if not isinstance(item, str):
-            raise AnsibleFilterError(
-                f"accept_gaps holds {item} without quotes, which YAML reads as a number and may rewrite, but an identity must "
-                f'be text; quote it: "{item}"'
-            )
-    return list(accept_gaps)
 
 
 def _why_silent(result: t.Mapping[str, t.Any]) -> str | None:

@@ -632,6 +632,13 @@ def from_dict(data: object, *, name: str = "backup set") -> BackupSet:
         raise SetUnreadable("set_unreadable", f"The record of {name} cannot be used: {err}.") from err
 
 
+def from_result(data: object, *, name: str = "set") -> BackupSet:
+    """A set as a task returned it: the record with its id once more as `id`. Raises `SetUnreadable`."""
+    if isinstance(data, Mapping):
+        data = {key: value for key, value in data.items() if key != "id"}
+    return from_dict(data, name=name)
+
+
 class _Malformed(Exception):
     pass
 
