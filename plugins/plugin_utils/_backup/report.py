@@ -64,6 +64,46 @@ def backup_summary(statuses: Iterable[View]) -> list[str]:
     return lines
 
 
+#: what a restore plan does with a disk -> what the summary says
+_RESTORED_BY: Mapping[str, str] = {
+    "keep": "keep",
+    "map_keep": "keep, on the LUN that replaces it",
+    "overwrite": "OVERWRITE",
+    "map_overwrite": "OVERWRITE, on the LUN that replaces it",
+    "with_vm": "comes back with the VM",
+    "in_guest": "decided inside the guest",
+    "not_captured": "NOT in the backup",
+    "restore": "restored",
+    "skipped": "not asked for",
+}
+
+
+def restore_summary(statuses: Iterable[View]) -> list[str]:
+    """Per VM: the verdict; per disk what is done with it and why; what happens, in order, while it is only planned.
+
+    Args:
+        statuses: what the playbook keeps per VM: `inventory_name`, `state`, `sentence`, `plan` (or None), and `guest`, the
+            result of guest_restore, whose word on a disk counts more than the plan's.
+    """
+    lines: list[str] = []
+    for status in sorted(statuses, key=_name):
+        plan = status.get("plan") or {}
+        state = str(status.get("state"))
+        lines.append(f"{_name(status)}: {state.upper()}. {status.get('sentence')}".rstrip())
+        told = {str(disk.get("unique_id")): disk for disk in (status.get("guest") or {}).get("disks") or []}
+        for disk in plan.get("disks") or []:
+            known = told.get(str(disk.get("lun") or disk.get("unique_id")), disk)
+            action = _RESTORED_BY.get(str(known.get("action")), str(known.get("action")))
+            checked = ", verified" if known.get("verified") else ""
+            lines.append(
+                f"  {_label(disk)} ({_size(disk.get('size_bytes'))}) {action}{checked}: {known.get('evidence')}"
+            )
+        if state in ("planned", "refused"):
+            lines.extend(f"  {number}. {step}" for number, step in enumerate(plan.get("steps") or [], start=1))
+        lines.extend(f"  note: {note}" for note in plan.get("notes") or [])
+    return lines
+
+
 def _captured(disk: View, *, done: bool) -> str:
     value = str(disk.get("coverage"))
     if value in ("host", "guest"):
