@@ -8,6 +8,8 @@
     POST /reboot {machine, renumber}                          POST /clock {advance: seconds}
     POST /switch {identifier: value}                          POST /connections/drop
     POST /winrm {machine, basic, allow_unencrypted, ...}
+    GET  /mishaps                                             POST /mishap {name, ...} (mishaps.py)
+    GET  /drifted                                             GET /written (bytes per LUN since POST /mark)
 
 It drives the simulator and reports on it; no simulated Windows has such a door. It never gives a password or a body.
 """
@@ -26,6 +28,7 @@ from .assumed import register
 from .door_http import HttpDoors
 from .door_memory import endpoint_of, lock_of, rules_of
 from .endpoint import WinRmSettings
+from .mishaps import mishap, mishap_texts
 
 MAX_BODY = 1 << 20
 
@@ -37,6 +40,7 @@ class Admin:
         self._world = world
         self._doors = doors
         self._rules = rules_of(world)
+        self._mark: dict[str, tuple[int, int]] = {}
         self._gets: dict[str, Callable[[Mapping[str, str]], Any]] = {
             "/world": lambda query: self.describe(),
             "/switches": lambda query: self._switches(),
@@ -47,6 +51,9 @@ class Admin:
             "/digests": lambda query: world.digests(),
             "/bugs": lambda query: self._doors.bugs,
             "/unserved": lambda query: self._unserved(),
+            "/mishaps": lambda query: mishap_texts(),
+            "/drifted": lambda query: [list(entry) for entry in world.drifted()],
+            "/written": lambda query: world.written_since(self._mark),
             "/dump": lambda query: {**self.describe(), "digests": world.digests(), "findings": list(world.check())},
         }
         self._posts: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -56,6 +63,8 @@ class Admin:
             "/clock": self._clock,
             "/switch": self._choose,
             "/winrm": self._winrm,
+            "/mark": self._set_mark,
+            "/mishap": self._mishap,
             "/connections/drop": lambda body: self._doors.drop_connections(),
         }
 
@@ -121,6 +130,13 @@ class Admin:
         """`{machine, basic: true, ...}`: WinRM settings of a machine; new connections follow them."""
         machine = self._world.machine(str(body["machine"]))
         machine.winrm = replace(WinRmSettings.of(machine), **{k: v for k, v in body.items() if k != "machine"})
+
+    def _mishap(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        arguments = {key: value for key, value in body.items() if key != "name"}
+        return {"result": mishap(self._world, str(body["name"]), **arguments)}
+
+    def _set_mark(self, body: Mapping[str, Any]) -> None:
+        self._mark = self._world.mark()
 
     def _clock(self, body: Mapping[str, Any]) -> dict[str, str]:
         self._world.clock.advance(float(body["advance"]))

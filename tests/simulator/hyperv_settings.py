@@ -271,7 +271,7 @@ def _add_drive(machine: Machine, vm: Vm, resource: Instance, subtype: str) -> Re
 
 
 def _physical(machine: Machine, vm: Vm, resource: Instance, replaced: Drive | None) -> tuple[str, str | None]:
-    """The HostResource of the disk that is named, and its LUN."""
+    """The HostResource of the disk that is named, and its UniqueId."""
     path = _first(resource.get("HostResource"))
     device = _key_of_path(path, "DeviceID")
     number = vm.number_in(device)
@@ -286,7 +286,7 @@ def _physical(machine: Machine, vm: Vm, resource: Instance, replaced: Drive | No
                 continue
             if machine.world.assume("passthrough-second-attach") == "refused" or (vm.running and other.running):
                 raise JobFailed(FAILED, f"Physical disk {number} is in use by '{other.name}'.")
-    return vm.host_resource_for(disk.number), disk.lun.id if disk.lun is not None else None
+    return vm.host_resource_for(disk.number), disk.identity.unique_id if disk.lun is not None else None
 
 
 _MEDIA = {"Virtual Hard Disk": "vhd", "Virtual CD/DVD Disk": "iso", "Virtual Floppy Disk": "floppy"}

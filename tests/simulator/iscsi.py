@@ -10,12 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .assumed import assumed
 from .cim import CimFault, Instance, Ref, Value
 from .disks import Lun, stable_hex
 from .service import method, view
 from .storage import NS, Row, arrive, embedded, object_id, ref
 from .world import Machine
 
+assumed(
+    "iscsi-chap-refusal",
+    "A login without CHAP, or with a wrong secret, to a target that wants it gives 0xEFFF0009, CHAP to a target that"
+    " wants none 0xEFFF0002",
+    source="the names of the codes are public (iscsierr.h); which refusal gives which is a guess",
+)
+
+AUTHENTICATION_FAILURE = 0xEFFF0009
+LOGIN_FAILED = 0xEFFF0002
 NOT_RUNNING = 0xEFFF003E
 TARGET_NOT_FOUND = 0xEFFF0029
 SESSION_IN_USE = 0xEFFF0021
@@ -39,7 +49,8 @@ def _require_service(machine: Machine) -> None:
 
 
 def _visible(machine: Machine) -> list[Lun]:
-    return [lun for lun in machine.world.luns.values() if lun.target and lun.portal in machine.iscsi_portals]
+    luns = machine.world.luns.values()
+    return [lun for lun in luns if lun.present and lun.target and lun.portal in machine.iscsi_portals]
 
 
 def _session_row(machine: Machine, lun: Lun) -> Row:
@@ -52,10 +63,10 @@ def _session_row(machine: Machine, lun: Lun) -> Row:
         "InitiatorSideIdentifier": "400001370000",
         "TargetSideIdentifier": "0100",
         "NumberOfConnections": 1,
-        "AuthenticationType": "NONE",
-        "IsConnected": True,
-        "IsDiscovered": True,
-        "IsPersistent": True,
+        "AuthenticationType": "ONEWAYCHAP" if lun.id in machine.chap_sessions else "NONE",
+        "IsConnected": lun.present,
+        "IsDiscovered": lun.portal in machine.iscsi_portals,
+        "IsPersistent": lun.target in machine.persistent_targets,
         "IsHeaderDigest": False,
         "IsDataDigest": False,
     }
@@ -140,6 +151,15 @@ def sessions_to_disks(machine: Machine) -> Iterable[Row]:
             yield {"iSCSISession": session, "Disk": ref("MSFT_Disk", disk.object_id)}
 
 
+@view(NS, "MSFT_iSCSISessionToiSCSIConnection")
+def sessions_to_connections(machine: Machine) -> Iterable[Row]:
+    for lun in machine.iscsi_sessions:
+        yield {
+            "iSCSISession": Ref(NS, "MSFT_iSCSISession", {"SessionIdentifier": _session_id(machine, lun)}),
+            "iSCSIConnection": Ref(NS, "MSFT_iSCSIConnection", {"ConnectionIdentifier": _connection_id(machine, lun)}),
+        }
+
+
 @view(NS, "MSFT_iSCSITargetToiSCSISession")
 def targets_to_sessions(machine: Machine) -> Iterable[Row]:
     for lun in machine.iscsi_sessions:
@@ -153,7 +173,9 @@ def targets_to_sessions(machine: Machine) -> Iterable[Row]:
 def new_portal(machine: Machine, _target: Instance | None, arguments: dict[str, Value]) -> Row:
     _require_service(machine)
     address = arguments.get("TargetPortalAddress")
-    if not isinstance(address, str) or not any(lun.portal == address for lun in machine.world.luns.values()):
+    if not isinstance(address, str) or not any(
+        lun.portal == address and lun.present for lun in machine.world.luns.values()
+    ):
         raise CimFault.mi(1, "Connection Failed.", 0xEFFF0003)
     if address not in machine.iscsi_portals:
         machine.iscsi_portals.append(address)
@@ -184,9 +206,28 @@ def connect(machine: Machine, _target: Instance | None, arguments: dict[str, Val
     lun = found[0]
     if lun in machine.iscsi_sessions:
         raise CimFault.mi(1, "The target has already been logged in via an iSCSI session.", 0xEFFF003F)
+    _authenticate(machine, lun, arguments)
     machine.iscsi_sessions.append(lun)
+    if arguments.get("IsPersistent"):
+        machine.persistent_targets.add(lun.target or "")
     machine.arriving = 2  # the disk comes some looks later
     return {"ReturnValue": 0, "CreatediSCSISession": embedded("MSFT_iSCSISession", _session_row(machine, lun))}
+
+
+def _authenticate(machine: Machine, lun: Lun, arguments: dict[str, Value]) -> None:
+    """The target's say: it wants CHAP with its secret, or none."""
+    kind = str(arguments.get("AuthenticationType") or "NONE").upper()
+    if kind not in ("NONE", "ONEWAYCHAP", "MUTUALCHAP"):
+        raise CimFault.mi(4, "The authentication type is not valid.")
+    if lun.chap is None:
+        if kind != "NONE":
+            raise CimFault.mi(1, "Login Failed.", LOGIN_FAILED)
+        machine.chap_sessions.discard(lun.id)
+        return
+    name = str(arguments.get("ChapUsername") or initiator_name(machine))
+    if kind == "NONE" or (name, arguments.get("ChapSecret")) != lun.chap:
+        raise CimFault.mi(1, "Authentication Failure.", AUTHENTICATION_FAILURE)
+    machine.chap_sessions.add(lun.id)
 
 
 @method(NS, "MSFT_iSCSITarget", "Disconnect")
@@ -212,11 +253,29 @@ def update_targets(machine: Machine, _target: Instance | None, _arguments: dict[
     return {"ReturnValue": 0}
 
 
+def _session(machine: Machine, target: Instance | None) -> Lun | None:
+    wanted = target.get("SessionIdentifier") if target is not None else None
+    return next((lun for lun in machine.iscsi_sessions if _session_id(machine, lun) == wanted), None)
+
+
 @method(NS, "MSFT_iSCSISession", "Register")
 def register_session(machine: Machine, target: Instance | None, _arguments: dict[str, Value]) -> Row:
-    return {"ReturnValue": 0 if target is not None else 5}
+    lun = _session(machine, target)
+    if lun is None:
+        return {"ReturnValue": 5}
+    machine.persistent_targets.add(lun.target or "")
+    return {"ReturnValue": 0}
 
 
 @method(NS, "MSFT_iSCSISession", "Unregister")
 def unregister_session(machine: Machine, target: Instance | None, _arguments: dict[str, Value]) -> Row:
-    return {"ReturnValue": 0 if target is not None else 5}
+    lun = _session(machine, target)
+    if lun is None:
+        return {"ReturnValue": 5}
+    machine.persistent_targets.discard(lun.target or "")
+    return {"ReturnValue": 0}
+
+
+@method(NS, "MSFT_iSCSISession", "SetCHAPSecret")
+def set_chap_secret(machine: Machine, target: Instance | None, _arguments: dict[str, Value]) -> Row:
+    return {"ReturnValue": 0 if _session(machine, target) is not None else 5}

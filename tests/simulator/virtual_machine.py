@@ -73,8 +73,8 @@ class Medium:
 class Drive:
     """A drive in a slot: ``kind`` is "disk", "physical", "dvd", "physical dvd" or "diskette".
 
-    ``host_resource`` is the path text frozen when a physical disk was attached; ``given`` is the LUN that it meant then,
-    which no Windows knows: the simulator tells with it that a number has come to mean another disk.
+    ``host_resource`` is the path text frozen when a physical disk was attached; ``given`` is the UniqueId that it meant
+    then, which no Windows keeps: the simulator tells with it that a number has come to mean another disk.
     """
 
     kind: str
@@ -307,6 +307,7 @@ class Vm:
             self.images = []
             if state == OFF:
                 self.started = None
+                self.saved_disks = {}
             if self.guest is not None:
                 self.guest.power_off(saved=state == SAVED)
         elif state == RUNNING and not was_running:
@@ -466,7 +467,7 @@ class Vm:
     def drifted(self, drive: Drive) -> bool:
         """The drive's number means another disk than it was given, or none."""
         lun = self.physical_lun(drive)
-        return drive.given is not None and (lun is None or lun.id != drive.given)
+        return drive.given is not None and (lun is None or lun.identity.unique_id != drive.given)
 
     def _physical_backing(self, controller: Controller, drive: Drive, position: int) -> Backing | None:
         number = self.number_in(drive.host_resource)

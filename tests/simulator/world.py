@@ -200,6 +200,8 @@ class Machine:
         self.mapped_luns: list[Lun] = []
         self.iscsi_sessions: list[Lun] = []
         self.iscsi_portals: list[str] = []
+        self.persistent_targets: set[str] = set()
+        self.chap_sessions: set[str] = set()
         self.pools: list[StoragePool] = []
         self.mounted_images: list[MountedImage] = []
         self.service_states: dict[str, str] = {}
@@ -528,6 +530,8 @@ class Machine:
         ``resumed``: from saved state, so that what ran goes on running.
         """
         self.remember_disks()
+        if not self.suspended:  # only persistent sessions come back
+            self.iscsi_sessions = [lun for lun in self.iscsi_sessions if lun.target in self.persistent_targets]
         backings = self._backings()
         if self.kind == "guest" and not self._can_boot(backings):
             raise ImageError("No bootable disk was found: the guest stays at its firmware.")

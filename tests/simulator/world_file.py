@@ -681,7 +681,7 @@ class _Builder:
                 location,
                 host_resource=vm.host_resource_for(disk.number),
                 element_name=reader.optional("name"),
-                given=lun.id,
+                given=lun.identity.unique_id,
             )
             contents[slot] = (lun.content, lun.sector)
         elif reader.has("vhd"):
@@ -796,6 +796,9 @@ class _Builder:
         for identifier in reader.texts("iscsi"):
             lun = self._known_lun(identifier, f"{reader.where}.iscsi")
             guest.iscsi_sessions.append(lun)
+            guest.persistent_targets.add(lun.target or "")
+            if lun.chap is not None:
+                guest.chap_sessions.add(lun.id)
             if lun.portal:
                 guest.iscsi_portals.append(lun.portal)
             guest.service_states["MSiSCSI"] = "Running"
