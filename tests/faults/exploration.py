@@ -1,0 +1,603 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Breaks one scenario at its exchanges: the undisturbed run is the trunk, and every case is a fork of it.
+
+Responsible for: running the trunk, forking a case off at an exchange, rerunning the command until it converges, looking at
+the world after every exchange, judging the end. Not responsible for: what an effect does (`effects.py`), what must hold
+(`invariants.py`, the scenario), choosing and reporting (`__main__.py`, `report.py`).
+
+A fork copies the whole state of command and world at once, so a case costs only what comes after its fault. The world's
+files lie in a relative folder: a fork gets a copy of it, and changes into the copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from simulator.assumed import import_everything
+from simulator.door_memory import rules_of
+from simulator.endpoint import Reply, Summary
+from simulator.world import World
+
+from . import one_process
+from .effects import CHANGE, Effect, is_busy, kind_of
+from .invariants import BASE, Glance, glance, no_secret, nobody_left_quiesced, nothing_runs
+from .one_process import Command, Controller
+from .scenarios import Scenario, hooks_in, inventory_of
+
+RERUNS = 3
+LEASE_S = 301  # longer than a lease lives
+BETWEEN_RUNS_S = 30  # how long an operator takes to run the command again
+WORLD = "world"
+MEMORY = Path("/dev/shm")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """How one case ended.
+
+    Attributes:
+        number: of the exchange, from 1.
+        what: the exchange, for people.
+        kind: change, shell or read.
+        outcome: `same`, `same, beside ...`, `refused: kind`, or `wrong`.
+        runs: commands until it was over, the broken one included.
+        kinds: of the errors on the way.
+        findings: why it is wrong; empty when it is right.
+    """
+
+    scenario: str
+    effect: str
+    number: int
+    what: str
+    kind: str
+    outcome: str
+    runs: int
+    kinds: list[str]
+    findings: list[str]
+    seconds: float
+    exchanges: int = 0
+
+    @property
+    def case(self) -> str:
+        return f"{self.scenario}/{self.effect}/{self.number}"
+
+    @property
+    def line(self) -> str:
+        said = "" if not self.findings else ": " + "; ".join(self.findings)
+        return f"make faults CASE={self.case}  # {self.what}: {self.outcome} after {self.runs} runs{said}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Undisturbed:
+    """What the run without a fault did and left."""
+
+    exchanges: list[tuple[str, str, bool]]  # what, kind, whether a backup runs
+    end: Mapping[str, Any]
+    findings: list[str]
+    status: int
+    seconds: float
+    last_words: str = ""
+
+
+class Stage:
+    """A world with its controller, in a folder of its own, prepared for a scenario."""
+
+    def __init__(self, scenario: Scenario, *, switches: Mapping[str, str] | None = None) -> None:
+        one_process.prepare()
+        import_everything()
+        self.scenario = scenario
+        self.folder = Path(tempfile.mkdtemp(prefix="hyperv-faults-", dir=MEMORY if MEMORY.is_dir() else None))
+        self._origin = Path.cwd()
+        os.chdir(self.folder)
+        self.world = World.from_yaml(scenario.world, Path(WORLD))
+        for identifier, value in (switches or {}).items():
+            self.world.switches.choose(identifier, value)
+        self.controller = Controller(self.world, inventory_of(self.world), self.folder)
+        self.variables = dict(scenario.variables)
+        if scenario.hook is not None:
+            hook = scenario.hook
+            hook(self.world, "")
+            self.variables |= {
+                f"{scenario.playbook.rpartition('.')[2]}_{k}": v for k, v in hooks_in(self.folder).items()
+            }
+            self.controller.on_task = lambda task: hook(self.world, task)
+        if scenario.prepare is not None:
+            scenario.prepare(self.world, self.controller)
+
+    def run(self) -> Command:
+        return self.controller.run(self.scenario.playbook, self.variables)
+
+    def go_on(self, command: Command) -> Command:
+        return self.controller.go_on(command, self.scenario.playbook, self.variables)
+
+    def copy_world(self) -> None:
+        """In a fork: leave the shared files to the others."""
+        folder = Path(tempfile.mkdtemp(prefix="hyperv-faults-", dir=self.folder))
+        _copy_tree(self.folder / WORLD, folder / WORLD)
+        self.folder = folder
+        os.chdir(folder)
+
+    def close(self) -> None:
+        os.chdir(self._origin)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """A copy in which holes stay holes."""
+    for place, folders, files in os.walk(source):
+        here = target / Path(place).relative_to(source)
+        here.mkdir(parents=True, exist_ok=True)
+        for name in folders:
+            (here / name).mkdir(exist_ok=True)
+        for name in files:
+            _copy_file(Path(place) / name, here / name)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("wb") as writer:
+        size = os.fstat(reader.fileno()).st_size
+        writer.truncate(size)
+        offset = 0
+        while offset < size:
+            try:
+                start = os.lseek(reader.fileno(), offset, os.SEEK_DATA)
+            except OSError:
+                return
+            offset = min(size, os.lseek(reader.fileno(), start, os.SEEK_HOLE))
+            position = start
+            while position < offset:
+                position += os.copy_file_range(reader.fileno(), writer.fileno(), offset - position, position, position)
+
+
+class Watch:
+    """Looks at the world after every exchange of everybody."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.findings: list[str] = []
+        self.last: Glance = glance(stage.world)
+
+    def look(self) -> Glance:
+        now = glance(self._stage.world)
+        for invariant in self._stage.scenario.invariants:
+            for finding in invariant(self.last, now):
+                text = f"exchange {rules_of(self._stage.world).exchanges}: {finding}"
+                if len(self.findings) < 20 and not any(one.endswith(finding) for one in self.findings):
+                    self.findings.append(text)
+        self.last = now
+        return now
+
+
+class Case:
+    """One fault at one exchange, from there to the end."""
+
+    def __init__(self, stage: Stage, watch: Watch, effect: Effect, number: int, command: Command, end: Any) -> None:
+        self.stage, self.watch, self.effect, self.number, self.command = stage, watch, effect, number, command
+        self.scenario, self.world = stage.scenario, stage.world
+        self.unreachable: set[str] = set()
+        self.before_rerun: list[Callable[[], object]] = []
+        self.runs: list[Command] = [command]
+        self.done: Callable[[Case], NoReturn] | None = None
+        self._end = end
+        self._after_rerun: Glance | None = None
+        self._turns: _Turns | None = None
+
+    # -- exchanges from the fault on
+
+    def exchange(self, machine: Any, data: bytes, carry: Callable[[], Reply]) -> Reply:
+        del data
+        if self._turns is not None:
+            self._turns.give()
+        if machine.name in self.unreachable:
+            raise ConnectionRefusedError(111, "Connection refused")
+        try:
+            return carry()
+        finally:
+            self.watch.look()
+
+    def act(self, machine: Any, data: bytes, carry: Callable[[], Reply]) -> Reply:
+        """The broken exchange itself."""
+        try:
+            return self.effect.act(self, machine, data, carry)
+        finally:
+            self.watch.look()
+
+    # -- what effects ask for
+
+    def rerun_beside(self) -> None:
+        """The command is given again and runs to its end, while this run hangs in its exchange."""
+        if not self.command.parent_killed:
+            self.world.clock.advance(LEASE_S)
+        command = Command()
+        self.runs.append(command)
+        _in_thread(lambda: self.stage.go_on(command))
+        self._after_rerun = self.watch.look()
+
+    def begin_second_run(self) -> None:
+        command = Command()
+        self.runs.append(command)
+        self._turns = _Turns(lambda: self.stage.go_on(command))
+        self._turns.give()
+
+    def go_on_without_this_run(self) -> NoReturn:
+        _in_thread(self.rerun_until_good)
+        assert self.done is not None
+        self.done(self)
+        raise AssertionError("a case went on after its end")
+
+    # -- the end
+
+    def rerun_until_good(self) -> None:
+        """Run the command again until it says that all is well."""
+        if self._turns is not None:
+            self._turns.finish()
+            self._turns = None
+        if self.command.status is None or not any(run.status == 0 for run in self.runs):
+            for _unused in range(RERUNS):
+                self.unreachable.clear()
+                for action in self.before_rerun:
+                    action()
+                self.before_rerun.clear()
+                self.world.clock.advance(BETWEEN_RUNS_S)
+                self.runs.append(self.stage.run())
+                if self.runs[-1].status == 0:
+                    return
+
+    def judge(self) -> tuple[str, list[str]]:
+        """(outcome, findings)."""
+        now = self.watch.look()
+        findings = list(self.watch.findings)
+        if self._after_rerun is not None:
+            for name in ("sets", "runs", "starts", "versions"):
+                if getattr(now, name) != getattr(self._after_rerun, name) and self.runs[1].status == 0:
+                    findings.append(f"the overtaken run changed {name} after the other one had finished")
+        for number, run in enumerate(self.runs):
+            if run.status not in (0, None) and (not run.kinds or "internal" in run.kinds):
+                findings.append(
+                    f"run {number + 1} failed without a name of its own: {run.last_words or run.screen[-3:]}"
+                )
+        findings += nobody_left_quiesced(now)
+        findings += nothing_runs(self.world)
+        findings += no_secret(self.world, _texts(self.stage, self.runs))
+        good = any(run.status == 0 for run in self.runs)
+        if not good:
+            last = self.runs[-1]
+            refused = [kind for kind in last.kinds if kind in self.scenario.refusals]
+            if not refused:
+                findings.append(f"{len(self.runs)} runs and no end: {', '.join(last.kinds)}: {last.last_words[:300]}")
+            return ("wrong" if findings else f"refused: {refused[0]}"), findings
+        findings += self.scenario.proof(self.world, now)
+        findings += _differences(self._end, _plain(self.scenario.end_state(self.world, now)))
+        beside = self.scenario.others(now)
+        return ("wrong" if findings else f"same, beside {beside}" if beside else "same"), findings
+
+
+class _Turns:
+    """Two runs in one world, one exchange each in turn; whoever waits, sleeps."""
+
+    def __init__(self, second: Callable[[], object]) -> None:
+        self._mine = {False: threading.Semaphore(0), True: threading.Semaphore(0)}
+        self._alive = {False: True, True: True}
+        self._error: BaseException | None = None
+        self._second = threading.Thread(target=self._run, args=(second,), daemon=True)
+        self._is_second = threading.local()
+        self._second.start()
+
+    def _run(self, second: Callable[[], object]) -> None:
+        self._is_second.value = True
+        self._mine[True].acquire()
+        try:
+            second()
+        except BaseException as error:  # noqa: BLE001  # raised again in the thread that judges
+            self._error = error
+        finally:
+            self._alive[True] = False
+            self._mine[False].release()
+
+    def give(self) -> None:
+        """Let the other one do its next exchange."""
+        me = getattr(self._is_second, "value", False)
+        if self._alive[not me]:
+            self._mine[not me].release()
+            self._mine[me].acquire()
+
+    def finish(self) -> None:
+        """The first run has ended; the second one goes on alone."""
+        self._alive[False] = False
+        if self._alive[True]:
+            self._mine[True].release()
+        self._second.join()
+        if self._error is not None:
+            raise self._error
+
+
+def _in_thread(work: Callable[[], object]) -> None:
+    """Run something apart from the stack, and the context variables, that it is called from."""
+    trouble: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  # raised again below
+            trouble.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if trouble:
+        raise trouble[0]
+
+
+def _texts(stage: Stage, runs: list[Command]) -> dict[str, str]:
+    """Everything that a run says or leaves, where no secret may be."""
+    found = {f"the screen of run {number + 1}": "\n".join(run.screen) for number, run in enumerate(runs)}
+    for number, run in enumerate(runs):
+        found[f"the results of run {number + 1}"] = repr([done.result for done in run.tasks])
+    for machine in stage.world.machines:
+        if machine.scheduler is not None:
+            found[f"the tasks of {machine.name}"] = repr([vars(task.definition) for task in machine.scheduler.tasks()])
+            found[f"the registry of {machine.name}"] = _registry_text(machine)
+    return found
+
+
+def _registry_text(machine: Any) -> str:
+    key = machine.registry.find(0x80000002, BASE)
+    return repr(_values(key)) if key is not None else ""
+
+
+def _values(key: Any) -> Any:
+    return [[str(value) for value in key.values.values()], [_values(one) for one in key.subkeys.values()]]
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str, sort_keys=True))
+
+
+def _differences(wanted: Any, found: Any, path: str = "") -> list[str]:
+    """Where two JSON values differ, a few of them."""
+    if type(wanted) is type(found) is dict:
+        keys = [*wanted, *(key for key in found if key not in wanted)]
+        parts = [_differences(wanted.get(key), found.get(key), f"{path}/{key}") for key in keys]
+        return [line for part in parts for line in part][:8]
+    if wanted == found:
+        return []
+    return [f"end state {path}: {json.dumps(found)[:200]} instead of {json.dumps(wanted)[:200]}"]
+
+
+class Trunk:
+    """The undisturbed run, with cases forked off.
+
+    Args:
+        choose: (exchange, what, kind, busy) -> effects to be tried there.
+        results: where a case puts its line.
+        jobs: forks at once.
+        deadline: no new case begins after this moment of `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        undisturbed: Undisturbed,
+        *,
+        choose: Callable[[int, str, str, bool], Iterator[Effect]],
+        results: Path,
+        jobs: int,
+        deadline: float | None = None,
+    ) -> None:
+        self._scenario, self._undisturbed = scenario, undisturbed
+        self._choose, self._results, self._jobs, self._deadline = choose, results, jobs, deadline
+        self._children: set[int] = set()
+        self._number = 0
+        self._case: Case | None = None
+        self.stopped_at: int | None = None
+
+    def run(self) -> None:
+        self._stage = Stage(self._scenario)
+        self._watch = Watch(self._stage)
+        self._command = Command()
+        self._stage.controller.hook = self._exchange
+        gc.collect()
+        gc.freeze()
+        try:
+            self._stage.go_on(self._command)
+            if self._case is not None:
+                self._case.rerun_until_good()
+                self._finish(self._case)
+        except BaseException:
+            if self._case is None:
+                raise
+            self._crashed(self._case)
+        finally:
+            while self._children:
+                self._wait()
+            self._stage.close()
+
+    def _exchange(self, machine: Any, data: bytes, carry: Callable[[], Reply]) -> Reply:
+        if self._case is not None:
+            return self._case.exchange(machine, data, carry)
+        self._number += 1
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self.stopped_at = self.stopped_at or self._number
+        summary = one_process.summary_of(machine, data)
+        what, kind, busy = describe(summary), kind_of(summary), _busy(self._stage.world)
+        for effect in self._choose(self._number, what, kind, busy) if self.stopped_at is None else ():
+            if self._fork():
+                self._begin(effect, what, kind)
+                assert self._case is not None
+                return self._case.act(machine, data, carry)
+        try:
+            return carry()
+        finally:
+            self._watch.look()
+
+    def _fork(self) -> bool:
+        """True in the child, which has files of its own then."""
+        while len(self._children) >= self._jobs:
+            self._wait()
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(writer)
+            os.read(reader, 1)  # until the copy is made, or the child is gone
+            os.close(reader)
+            self._children.add(pid)
+            return False
+        os.close(reader)
+        gc.disable()
+        self._children = set()
+        try:
+            self._stage.copy_world()
+            os.write(writer, b".")
+            os.close(writer)
+        except BaseException:  # noqa: BLE001  # a fork never returns into the trunk's code
+            traceback.print_exc()
+            os._exit(1)
+        return True
+
+    def _wait(self) -> None:
+        pid, status = os.wait()
+        self._children.discard(pid)
+        if status:
+            print(f"a case ended with status {status}", file=sys.stderr, flush=True)
+
+    def _begin(self, effect: Effect, what: str, kind: str) -> None:
+        self._what, self._kind, self._began = what, kind, time.monotonic()
+        self._case = Case(self._stage, self._watch, effect, self._number, self._command, self._undisturbed.end)
+        self._case.done = self._finish
+
+    def _finish(self, case: Case) -> NoReturn:
+        try:
+            outcome, findings = case.judge()
+            self._write(case, outcome, findings)
+        except BaseException:  # noqa: BLE001  # told as the case's result
+            self._crashed(case)
+        self._leave()
+
+    def _crashed(self, case: Case) -> NoReturn:
+        text = traceback.format_exc()
+        self._write(case, "wrong", [f"the case broke: {text.strip().splitlines()[-1]}", text])
+        self._leave()
+
+    def _leave(self) -> NoReturn:
+        os.chdir("/")
+        shutil.rmtree(self._stage.folder, ignore_errors=True)
+        os._exit(0)
+
+    def _write(self, case: Case, outcome: str, findings: list[str]) -> None:
+        kinds: list[str] = []
+        for run in case.runs:
+            kinds += [kind for kind in run.kinds if kind not in kinds]
+        result = Result(
+            scenario=case.scenario.name,
+            effect=case.effect.name,
+            number=case.number,
+            what=self._what,
+            kind=self._kind,
+            outcome=outcome,
+            runs=len(case.runs),
+            kinds=kinds,
+            findings=findings,
+            seconds=round(time.monotonic() - self._began, 2),
+            exchanges=rules_of(case.world).exchanges,
+        )
+        line = (json.dumps(dataclasses.asdict(result)) + "\n").encode()
+        handle = os.open(self._results, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.write(handle, line)
+        os.close(handle)
+
+
+def describe(summary: Summary) -> str:
+    name = f"{summary.class_name}.{summary.method}" if summary.method else summary.class_name
+    if summary.query:
+        words = summary.query.split()
+        low = [word.lower() for word in words]
+        name = words[low.index("from") + 1] if "from" in low[:-1] else summary.class_name
+    return f"{summary.machine} {summary.action} {name}"
+
+
+def _busy(world: Any) -> bool:
+    return any(is_busy(machine) for machine in world.machines)
+
+
+def undisturbed(scenario: Scenario, *, switches: Mapping[str, str] | None = None) -> Undisturbed:
+    """The run without a fault, in a fork of its own so that it leaves nothing behind."""
+    one_process.prepare()
+    found = in_fork(lambda: _undisturbed(scenario, switches))
+    return Undisturbed(**{**found, "exchanges": [tuple(one) for one in found["exchanges"]]})
+
+
+def _undisturbed(scenario: Scenario, switches: Mapping[str, str] | None) -> Mapping[str, Any]:
+    stage = Stage(scenario, switches=switches)
+    watch = Watch(stage)
+    seen: list[tuple[str, str, bool]] = []
+
+    def hook(machine: Any, data: bytes, carry: Callable[[], Reply]) -> Reply:
+        summary = one_process.summary_of(machine, data)
+        seen.append((describe(summary), kind_of(summary), _busy(stage.world)))
+        try:
+            return carry()
+        finally:
+            watch.look()
+
+    stage.controller.hook = hook
+    began = time.monotonic()
+    try:
+        command = stage.run()
+        now = watch.look()
+        findings = [*watch.findings, *nobody_left_quiesced(now), *nothing_runs(stage.world)]
+        findings += no_secret(stage.world, _texts(stage, [command]))
+        if command.status == 0:
+            findings += scenario.proof(stage.world, now)
+        return dataclasses.asdict(
+            Undisturbed(
+                exchanges=seen,
+                end=_plain(scenario.end_state(stage.world, now)),
+                findings=findings,
+                status=int(command.status or 0),
+                seconds=time.monotonic() - began,
+                last_words=f"{', '.join(command.kinds)}: {command.last_words}" if command.status else "",
+            )
+        )
+    finally:
+        stage.close()
+
+
+def in_fork(work: Callable[[], Mapping[str, Any]]) -> Any:
+    """What `work` returns, done in a fork; RuntimeError with its traceback when it fails."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(reader)
+        try:
+            answer = {"found": work()}
+        except BaseException:  # noqa: BLE001  # carried to the parent
+            answer = {"trouble": traceback.format_exc()}
+        with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "w") as stream:
+            json.dump(answer, stream, default=str)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        text = stream.read()
+    os.waitpid(pid, 0)
+    answer = json.loads(text or '{"trouble": "the fork died"}')
+    if "trouble" in answer:
+        raise RuntimeError(answer["trouble"])
+    return answer["found"]
+
+
+__all__ = ["CHANGE", "Case", "Result", "Trunk", "Undisturbed", "describe", "in_fork", "undisturbed"]
