@@ -2,25 +2,30 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this package is private to the hyperv.passthrough collection and may change without notice.
-"""Wait for a job of Hyper-V: Msvm_ConcreteJob, Msvm_StorageJob and their like, which all look alike.
+"""Call a method of Hyper-V and wait for its job: Msvm_ConcreteJob, Msvm_StorageJob and their like, which all look alike.
 
 Windows removes a finished job about five minutes after its end, sometimes sooner (hyperv-wmi 4.3): a job that is gone
-has an unknown outcome, and the caller looks at what it should have changed.
+has an unknown outcome, and the caller looks at what it should have changed. The same holds for a lost reply.
 
-Not here: starting jobs, clocks (they are given), jobs of MSFT_Storage classes.
+Not here: what is called, clocks (they are given), jobs of MSFT_Storage classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
+from typing import Protocol, TypeVar
 
-from .._wsman import CimInstance, CimPath, NotFound
-from .cim_access import CimClient, int_of, text_of
+from .._wsman import CimInstance, CimPath, MethodResult, NotFound, OutcomeUnknown, Value
+from .cim_access import CimClient, int_of, invoke_checked, text_of
 from .errors import HypervError, JobFailed
 from .model import word
 
+T = TypeVar("T")
+
+JOB_STARTED = 4096
+LOOKS = 30  # at an effect that the host shows a little later than it says "done"
 DEFAULT_POLL_S = 2.0
 DEFAULT_TIMEOUT_S = 24 * 3600.0
 
@@ -70,6 +75,118 @@ HYPERV_CODES: Mapping[int, str] = {
     32787: "VHD chain cycle",
     32789: "object not found",
 }
+
+
+class Hands(Protocol):
+    """What an action may use of the outside world: `_backup.engine.Waiting` is one.
+
+    `should_stop` is called before every call that changes something and before every further look; it raises when this
+    run may not go on (a lost lease, a dead controller). `now` is a monotonic clock in seconds.
+    """
+
+    @property
+    def sleep(self) -> Callable[[float], None]: ...
+
+    @property
+    def now(self) -> Callable[[], float]: ...
+
+    @property
+    def progress(self) -> Callable[[str], None]: ...
+
+    @property
+    def should_stop(self) -> Callable[[], None]: ...
+
+    @property
+    def poll_s(self) -> float: ...
+
+    @property
+    def timeout_s(self) -> float: ...
+
+
+def pause(hands: Hands) -> None:
+    """Sleep until the next look, and ask whether this run may still look."""
+    hands.sleep(hands.poll_s)
+    hands.should_stop()
+
+
+def act(
+    client: CimClient,
+    target: CimPath,
+    method: str,
+    arguments: Mapping[str, Value],
+    hands: Hands,
+    *,
+    what: str,
+    codes: Mapping[int, str] | None = None,
+    accept: tuple[int, ...] = (0,),
+) -> MethodResult | None:
+    """Call a method once, and wait for the job that it may start.
+
+    Args:
+        what: the action as the beginning of a sentence ("Starting VM sql01").
+        codes: names of the method's codes; `HYPERV_CODES` if not given.
+
+    Returns: the answer; None when it is not known whether it was done (the reply was lost, or its job is not there any
+    more): the caller looks at what it should have changed, and never calls again before that.
+
+    Raises: Precondition (rights_missing), MethodFailed, JobFailed, HypervError (job_timeout), `_wsman` errors for calls
+    that were refused or never sent.
+    """
+    hands.should_stop()
+    try:
+        result = invoke_checked(
+            client, target, method, arguments, what=what, codes=codes or HYPERV_CODES, accept=(*accept, JOB_STARTED)
+        )
+    except OutcomeUnknown:
+        hands.progress(f"{what}: the answer was lost; looking at what happened")
+        return None
+    if result.return_value != JOB_STARTED:
+        return result
+    job = result.out.get("Job")
+    if not isinstance(job, CimPath):
+        return None
+    shown: list[int] = []
+
+    def report(status: JobStatus) -> None:
+        if status.percent is not None and not status.is_done and status.percent not in shown:
+            shown.append(status.percent)
+            hands.progress(f"{what}: {status.percent} %")
+
+    def sleep(seconds: float) -> None:
+        hands.sleep(seconds)
+        hands.should_stop()
+
+    status = wait_for_job(
+        client,
+        job,
+        now=lambda: _EPOCH + timedelta(seconds=hands.now()),
+        sleep=sleep,
+        progress=report,
+        timeout_s=hands.timeout_s,
+        poll_s=hands.poll_s,
+    )
+    return None if status.state == VANISHED else result
+
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)  # only differences count
+
+
+def look_until(look: Callable[[], T | None], hands: Hands, *, what: str, looks: int = LOOKS) -> T:
+    """Look until there is something; for effects that follow an answer with a delay, or whose answer was lost.
+
+    Raises: HypervError `not_observed`, after so many looks.
+    """
+    for attempt in range(looks):
+        if attempt:
+            pause(hands)
+        found = look()
+        if found is not None:
+            return found
+    raise HypervError(
+        "not_observed",
+        f"{what} was asked of the machine, but {looks} looks later it does not show; look at the machine's state and its "
+        f"event logs, then run again.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
