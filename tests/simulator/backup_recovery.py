@@ -51,6 +51,30 @@ assumed(
     source="backup-engines 3.2 (inferred)",
 )
 
+assumed(
+    "wsb-fibre-channel-restore",
+    "Virtual Fibre Channel ports of a restored VM keep their virtual SAN by name, lose the connection, or are gone",
+    source="backup-engines 1.12 speaks of switch ports only",
+    values=("kept", "disconnected", "dropped"),
+)
+assumed(
+    "wsb-switch-restore",
+    "A restored network adapter is connected when the switch of its GUID exists, or when one of its name does",
+    source="backup-engines 1.12: only if the switch still exists; by what it is found is unknown",
+    values=("guid", "name"),
+)
+assumed(
+    "wsb-volume-in-use",
+    "A volume recovery to a volume that a running service works on dismounts it all the same, or is refused",
+    source="backup-engines 1.3 says only that the target is formatted",
+    values=("dismounts", "refused"),
+)
+assumed(
+    "wsb-partial-restore",
+    "A recovery of a VM that breaks off leaves its files at full size without their contents",
+    source="no source; the VM itself is deleted before (backup-engines 1.12)",
+)
+
 VOLUME_EVENTS = (193, 194, 195, 196)
 FILE_EVENTS = (208, 209, 210, 211)
 HYPERV_EVENTS = (1025, 1026, 1027, 1028)
@@ -126,6 +150,7 @@ def start_recovery(engine: WindowsBackup, plan: RecoveryPlan) -> Job:
     job = engine.new_job(RECOVERY, [plan.description()])
     job.progress_key = "progress_recovery"
     job.template_id = plan.version.template_id
+    job.media = plan.source
     size = sum(int(member.get("size", 0)) for member in plan.members)
     job.seconds = 60.0 + (size or plan.version.size) / 100_000_000
     if kind == "volume":
@@ -171,9 +196,25 @@ def _plan_volume(engine: WindowsBackup, request: RecoveryRequest, source: Target
         raise BackupRefused("volume_too_small", item=where)
     if destination.disk.read_only or destination.partition.read_only:
         raise BackupRefused("volume_read_only", item=where)
+    if destination.locked:
+        raise BackupRefused("volume_locked", item=where)
+    if _held(engine, destination) and engine.machine.world.assume("wsb-volume-in-use") == "refused":
+        raise BackupRefused("volume_in_use", item=where)
     return RecoveryPlan(
         request=request, source=source, version=version, members=tuple(members[:1]), destination=destination
     )
+
+
+def _held(engine: WindowsBackup, volume: Any) -> bool:
+    """A running service works on the volume, or a VM's or a mounted image lies on it."""
+    machine = engine.machine
+    prefix = f"{volume.letter}:\\".lower() if volume.letter else None
+    services = any(
+        prefix is not None and service.path.strip('"').lower().startswith(prefix)
+        for service in machine.extra_services
+        if machine.service_states.get(service.name, service.state) == "Running"
+    )
+    return services or any(guid == volume.guid for guid, _path in machine.locked_files())
 
 
 def _guid_path(member: dict[str, Any]) -> str:
@@ -311,12 +352,28 @@ def _remove_machines(engine: WindowsBackup, plan: RecoveryPlan) -> None:
             if vm.running:
                 vm.set_state(OFF)
             host.unregister(vm)
+        for entry in _container(plan, str(member["container"])).members:
+            volume, relative = _place_of(host, _goal(plan, entry.name))
+            volume.files.create(relative, entry.size)
+
+
+def _place_of(host: Any, goal: str) -> tuple[Any, str]:
+    """Where a file of a VM goes, its folder made; JobFailed when that cannot be."""
+    try:
+        volume, relative = Files(host, ENGINE_TOKEN, "C:\\").locate(goal, write=True)
+        if host.file_in_use(volume, relative):
+            raise FileSystemError(32, goal)
+        folder = relative.rpartition("\\")[0]
+        if folder and not volume.files.exists(folder):
+            volume.files.mkdir(folder, parents=True)
+    except FileSystemError as problem:
+        raise JobFailed(0x80070000 | problem.code, 0x80070000 | problem.code, f"{goal}: {problem}") from problem
+    return volume, relative
 
 
 def _restore_machines(engine: WindowsBackup, plan: RecoveryPlan) -> None:
     """The files go back, then PostRestore registers the VM."""
     host = engine.machine
-    access = Files(host, ENGINE_TOKEN, "C:\\")
     for member in plan.members:
         if member["id"] == HOST_COMPONENT:
             continue
@@ -325,17 +382,19 @@ def _restore_machines(engine: WindowsBackup, plan: RecoveryPlan) -> None:
         for entry in container.members:
             goal = _goal(plan, entry.name)
             moved[entry.name.lower()] = goal
+            volume, relative = _place_of(host, goal)
             try:
-                volume, relative = access.locate(goal, write=True)
-                if host.file_in_use(volume, relative):
-                    raise FileSystemError(32, goal)
                 _write_file(volume.files, relative, container, entry)
             except FileSystemError as problem:
                 raise JobFailed(0x80070000 | problem.code, 0x80070000 | problem.code, f"{goal}: {problem}") from problem
         configuration = _rewritten(engine, plan, copy.deepcopy(container.facts["configuration"]), moved)
         if container.facts.get("method") == "saved":
             configuration["state"] = SAVED
-        host.register(configuration)
+        try:
+            restored = host.register(configuration)
+        except ValueError as problem:
+            raise JobFailed(0x80780049, 0x80070050, str(problem)) from problem
+        restored.was_running = container.facts.get("method") != "still"
 
 
 def _goal(plan: RecoveryPlan, path: str) -> str:
@@ -361,10 +420,26 @@ def _rewritten(
                     medium["path"] = moved[str(medium["path"]).lower()]
                 if drive["kind"] == "physical":
                     _restored_passthrough(host, controller["drives"], slot)
+    for adapter in configuration["adapters"]:
+        _restored_adapter(host, adapter)
+    choice = host.world.assume("wsb-fibre-channel-restore")
+    if choice == "dropped":
+        configuration["fibre_channel"] = []
+    for port in configuration["fibre_channel"]:
+        if choice == "disconnected" or port["virtual_san"] not in host.virtual_sans:
+            port["virtual_san"] = None
     if plan.request.recovery_target:
         configuration["configuration_root"] = plan.request.recovery_target.rstrip("\\")
         configuration["snapshot_root"] = plan.request.recovery_target.rstrip("\\")
     return configuration
+
+
+def _restored_adapter(host: Any, adapter: dict[str, Any]) -> None:
+    """Its port is made again only when the switch is there."""
+    if adapter["switch"] in host.virtual_switches.values():
+        return
+    by_name = host.world.assume("wsb-switch-restore") == "name"
+    adapter["switch"] = host.virtual_switches.get(adapter["last_switch"]) if by_name else None
 
 
 def _restored_passthrough(host: Any, drives: dict[str, Any], slot: str) -> None:

@@ -472,7 +472,7 @@ def _exists(machine: Machine, service: WindowsService) -> bool:
 @view(NS, "Win32_Service")
 def services(machine: Machine, known: Known) -> Iterable[Row]:
     wanted = known.get("Name")
-    for service in SERVICES:
+    for service in (*SERVICES, *machine.extra_services):
         if not _exists(machine, service) or (isinstance(wanted, str) and wanted.lower() != service.name.lower()):
             continue
         state = machine.service_states.get(service.name, service.state)
@@ -508,7 +508,8 @@ def services(machine: Machine, known: Known) -> Iterable[Row]:
 
 def _known_service(machine: Machine, target: Instance | None) -> WindowsService | None:
     name = str(target.get("Name")).lower() if target is not None else ""
-    return next((s for s in SERVICES if s.name.lower() == name and _exists(machine, s)), None)
+    known = (*SERVICES, *machine.extra_services)
+    return next((s for s in known if s.name.lower() == name and _exists(machine, s)), None)
 
 
 @method(NS, "Win32_Service", "StartService")

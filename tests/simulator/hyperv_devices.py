@@ -292,7 +292,7 @@ def connections(machine: Machine, known: Known) -> Iterable[Row]:
                 "Parent": wmi_path(machine, parent),
                 "EnabledState": 2 if connected else 3,
                 "HostResource": [wmi_path(machine, switch_ref(adapter.switch))] if adapter.switch else None,
-                "LastKnownSwitchName": names.get(adapter.switch or "", ""),
+                "LastKnownSwitchName": names.get(adapter.switch or "", adapter.last_switch),
                 "CompartmentGuid": "{00000000-0000-0000-0000-000000000000}",
                 "TestReplicaPoolID": "",
                 "TestReplicaSwitchName": "",

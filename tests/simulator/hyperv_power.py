@@ -39,6 +39,12 @@ assumed(
 )
 
 assumed(
+    "start-without-san",
+    "Starting a VM with a Fibre Channel port whose virtual SAN does not exist",
+    source="hyperv-wmi 8 names the connection; what a start makes of a missing one is unknown",
+    values=("refused", "starts"),
+)
+assumed(
     "automatic-start-failure",
     "An automatic start that fails leaves event 12010 in Microsoft-Windows-Hyper-V-Worker-Admin and the VM as it was",
     source="backup-engines 1.10 names the log; number and fields are a guess",
@@ -92,6 +98,9 @@ class Power:
                 problem = self._medium_problem(vm, drive.medium.path, drive.medium.kind, drive.medium.shared, held)
                 if problem:
                     return f"'{vm.name}' failed to start: {problem}"
+        for port in vm.fibre_channel:
+            if port.virtual_san not in host.virtual_sans and self.world.assume("start-without-san") == "refused":
+                return f"'{vm.name}' failed to start: Fibre Channel port {port.wwpn[0]} has no virtual SAN."
         return None
 
     def _medium_problem(

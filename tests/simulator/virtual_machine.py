@@ -352,6 +352,10 @@ class Vm:
         self.configured = self.host.now()
         self.save_configuration()
 
+    def switch_name(self, adapter: NetworkAdapter) -> str | None:
+        """The name of the switch that an adapter is connected to, when that exists."""
+        return next((name for name, guid in self.host.virtual_switches.items() if guid == adapter.switch), None)
+
     # -- pass-through disks
 
     def host_resource_for(self, number: int) -> str:
@@ -577,7 +581,7 @@ class Vm:
             "created": self.created.isoformat(),
             "settings": asdict(self.settings),
             "controllers": [asdict(c) for c in self.controllers],
-            "adapters": [asdict(a) for a in self.adapters],
+            "adapters": [{**asdict(a), "last_switch": self.switch_name(a) or a.last_switch} for a in self.adapters],
             "fibre_channel": [asdict(p) for p in self.fibre_channel],
             "checkpoints": [{**asdict(c), "created": c.created.isoformat()} for c in self.checkpoints],
             "current_checkpoint": self.current_checkpoint,

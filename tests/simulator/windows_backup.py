@@ -207,6 +207,7 @@ class Job:
     abandon: Callable[[Job], None] | None = None
     report: Callable[[Job], None] | None = None
     snapshot: Snapshot | None = None
+    media: Target | None = None
     progress_key: str = "progress_backup"
 
     @property
@@ -484,6 +485,7 @@ class WindowsBackup:
         job.say("starting_backup", target=plan.target.label)
         for _again in range(2):
             job.say("creating_shadow_copy")
+        job.media = plan.target
         job.begin = lambda job: self._capture(job, plan)
         job.end = lambda job: self._commit(job, plan)
         job.abandon = lambda job: self._drop(job, plan)
@@ -501,6 +503,8 @@ class WindowsBackup:
         try:
             if job.snapshot is not None:
                 resume(job.snapshot)
+            if self.media_gone(job):
+                raise JobFailed(WSB_E_FAILED, E_DEVICE_GONE, "The backup storage device is not available.")
             if job.step == 1 and job.begin is not None:
                 job.begin(job)
             job.percent = 100 * job.step // job.steps
@@ -532,6 +536,17 @@ class WindowsBackup:
             full = problem.code == ERROR_DISK_FULL
             hresult = 0x80070000 | (problem.code & 0xFFFF)
             self._fail(job, JobFailed(hresult, hresult, str(problem), "full" if full else "failed"))
+
+    def media_gone(self, job: Job) -> bool:
+        """The disk or share that the job writes to or reads from was taken away."""
+        if job.media is None:
+            return False
+        volume = job.media.volume
+        if job.media.kind == "volume":
+            return self.machine.volume_by_guid(volume.guid) is None
+        world = self.machine.world
+        shares = [*world.shares, *(share for machine in world.machines for share in machine.shares)]
+        return not any(share.present for share in shares if share.volume is volume)
 
     def _progress(self, job: Job) -> None:
         for item in job.items:
@@ -733,8 +748,8 @@ class WindowsBackup:
 
     def _drop(self, job: Job, plan: Plan) -> None:
         """A run that does not end well leaves no version; on a share the old one is gone as well."""
-        if job.version is None:
-            return
+        if job.version is None or self.media_gone(job):
+            return  # what was written stays where nobody can reach it; without a catalog entry it is no version
         place = plan.target.place
         if plan.target.kind == "share":
             place.remove(job.version.computer)

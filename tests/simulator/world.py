@@ -205,6 +205,7 @@ class Machine:
         self.pools: list[StoragePool] = []
         self.mounted_images: list[MountedImage] = []
         self.service_states: dict[str, str] = {}
+        self.extra_services: list[Any] = []
         self.winrm: Any = None
         self.features: dict[str, bool] = {"Windows-Server-Backup": os.product_type != 1}
         self.role_present = kind == "host"
@@ -648,7 +649,7 @@ class Machine:
         if vm.running:
             vm.set_state(OFF)
         self.vms.remove(vm)
-        if vm.guest is not None:
+        if vm.guest is not None and vm.guest.vm is vm:
             vm.guest.power_off()
             vm.guest.vm = None
         try:

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from .checkpoints import take_checkpoint
+from .cimv2 import WindowsService
 from .content import Content, SparseFile, Window, fill_with_noise
 from .disks import BUS_TYPES, SAN_POLICIES, Backing, Disk, Identity, Lun, stable_guid, stable_hex
 from .endpoint import WinRmSettings
@@ -206,7 +207,20 @@ class _Builder:
         for name in reader.texts("missing_features"):
             machine.features[name] = False
         for name, state in reader.mapping("services").items():
-            machine.service_states[str(name)] = str(state)
+            if isinstance(state, dict):
+                one = Reader(state, f"{reader.where}.services.{name}")
+                machine.extra_services.append(
+                    WindowsService(
+                        name=str(name),
+                        title=one.text("title", str(name)),
+                        state=one.text("state", "Running"),
+                        mode="Auto",
+                        path=one.text("path"),
+                    )
+                )
+                one.finish()
+            else:
+                machine.service_states[str(name)] = str(state)
 
     # -- LUNs
 

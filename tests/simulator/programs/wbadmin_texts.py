@@ -15,7 +15,8 @@ UNSEEN = (
     "note_network several_computers bad_target target_not_ntfs share_failed no_target no_volume no_file client_files"
     " target_is_source volume_locked"
     " volume_not_ntfs nothing_to_back_up no_component not_installed no_rights no_version media_missing one_volume"
-    " item_missing critical_volume volume_too_small volume_read_only one_folder alternate_needs_target no_application"
+    " item_missing critical_volume volume_too_small volume_read_only volume_in_use one_folder"
+    " alternate_needs_target no_application"
     " progress_backup_vm item_failed no_job stopped cancelled policy_none no_versions warn_recover_vm"
 )
 
@@ -119,6 +120,7 @@ ENGLISH: dict[str, str] = {
     "critical_volume": "ERROR - {item} is a critical volume and cannot be recovered while Windows runs from it.",
     "volume_too_small": "ERROR - The volume {item} is smaller than the volume in the backup.",
     "volume_read_only": "ERROR - The volume {item} is read-only.",
+    "volume_in_use": "ERROR - The volume {item} is in use by another program.",
     "one_folder": "ERROR - All files to be recovered must be in one folder.",
     "alternate_needs_target": "ERROR - -alternateLocation and -recoveryTarget must be used together.",
     "no_application": "ERROR - The application {item} was not found in the backup.",
