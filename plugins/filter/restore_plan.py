@@ -81,6 +81,11 @@ options:
     type: list
     elements: dict
     default: []
+  guest:
+    description: >-
+      The registered result of M(hyperv.passthrough.guest_disk_info) of the restored guest, once it answers and its disks are online. It
+      makes the actions of C(guest_disks) exact.
+    type: dict
   chap_targets:
     description: iSCSI targets whose CHAP secret is known.
     type: list
@@ -131,9 +136,17 @@ _value:
       type: list
       elements: dict
     guest_disks:
-      description: Disks of the guest phase, each with its recorded entry for M(hyperv.passthrough.guest_disk).
+      description: >-
+        Disks of the guest phase, each with its recorded C(entry) for M(hyperv.passthrough.guest_disk), C(action) V(keep), V(overwrite) or
+        V(in_guest), and C(needs_preparing), which is known with O(guest) only.
       type: list
       elements: dict
+    guest_phase:
+      description: Whether there is anything to do in the guest.
+      type: bool
+    start:
+      description: Whether the VM ran when it was backed up.
+      type: bool
     iscsi:
       description: iSCSI targets that the guest logs in to.
       type: list
@@ -165,6 +178,7 @@ def restore_plan(
     hosts_expected: t.Sequence[str] | str = (),
     host_check: t.Mapping[str, t.Any] | None = None,
     versions: t.Sequence[t.Mapping[str, t.Any]] = (),
+    guest: t.Mapping[str, t.Any] | None = None,
     chap_targets: t.Sequence[str] | str = (),
 ) -> dict[str, t.Any]:
     try:
@@ -180,7 +194,12 @@ def restore_plan(
             chap_targets=texts(chap_targets, "chap_targets"),
         )
         return rules.restore_plan(
-            from_result(backup_set), views, options, host_check=host_check or None, versions=versions or ()
+            from_result(backup_set),
+            views,
+            options,
+            host_check=host_check or None,
+            versions=versions or (),
+            guest=guest or None,
         )
     except BackupError as err:
         raise AnsibleFilterError(str(err)) from err

@@ -22,6 +22,7 @@ from typing import Any
 from .backup_set import BackupSet, vm_key
 from .coverage import slot_text
 from .disk_matching import LEFT_OUT, first, fold, table_identity
+from .guest_restore_plan import guest_restore_plan, sharpened
 from .set_choice import phases_of, refusal, used_attempt
 
 View = Mapping[str, Any]
@@ -65,21 +66,25 @@ def restore_plan(
     *,
     host_check: View | None = None,
     versions: Iterable[View] = (),
+    guest: View | None = None,
 ) -> dict[str, Any]:
     """The plan, JSON types only.
 
     Args:
         views: inventory name -> registered result of `disk_info` without `vms`; a failed one counts as not seen.
-        host_check: registered result of `host_restore` in check mode on the target host; its `findings` are taken over.
+        host_check: registered result of `host_restore` in check mode on the target host; its `findings` are taken over. When
+            it says `restored`, this restore has brought the VM back already, and the VM is no obstacle.
         versions: of `backup_set_info` with `relist`.
+        guest: `guest_disk_info` of the restored guest, once it answers: makes the actions of guest_disks exact.
 
     Returns: set_id, vm {id, name, exists, host, state, overwrite, automatic_start_action}, restore_phase, phases[], findings
         [{kind, sentence, accept_with}], refused, message (all findings in one text), disks[] (each with action `keep`,
         `overwrite`, `map_keep`, `map_overwrite`, `with_vm`, `in_guest` or `not_captured`, and the evidence as a sentence),
-        remap[] {slot, lun} for passthrough_disk, guest_disks[] {unique_id, slot, kind, action, size_bytes, entry}, iscsi[]
-        {target, portal, port, chap}, steps[], notes[], summary.
+        remap[] {slot, lun} for passthrough_disk, guest_disks[] {unique_id, slot, kind, action, evidence, needs_preparing,
+        size_bytes, entry}, guest_phase and start (whether there is a guest phase, whether the VM ran when it was backed up),
+        iscsi[] {target, portal, port, portals, chap}, steps[], notes[], summary.
     """
-    return _Planner(item, views, options).plan(host_check=host_check, versions=versions)
+    return _Planner(item, views, options, host_check).plan(versions=versions, guest=guest)
 
 
 def merged_message(findings: Sequence[Finding]) -> str:
@@ -107,16 +112,20 @@ class _Seen:
 class _Planner:
     """Collects findings while it goes through hosts, VM and disks; used once."""
 
-    def __init__(self, item: BackupSet, views: Mapping[str, View], options: RestoreOptions) -> None:
+    def __init__(
+        self, item: BackupSet, views: Mapping[str, View], options: RestoreOptions, host_check: View | None
+    ) -> None:
         self._item = item
         self._options = options
+        self._host_check = host_check
+        self._restored = bool((host_check or {}).get("restored"))
         self._views = {name: view for name, view in views.items() if _answered(view)}
         self._silent = {name: view for name, view in views.items() if not _answered(view)}
         self._findings: list[Finding] = []
         self._notes: list[str] = []
         self._named: set[str] = set()  # texts of overwrite_disks that fitted a disk
 
-    def plan(self, *, host_check: View | None, versions: Iterable[View]) -> dict[str, Any]:
+    def plan(self, *, versions: Iterable[View], guest: View | None) -> dict[str, Any]:
         item, options = self._item, self._options
         why = refusal(item, restore_phase=options.restore_phase, vm_id=options.vm_id, versions=versions)
         if why is not None:
@@ -133,8 +142,11 @@ class _Planner:
                     f"{', '.join(row['label'] for row in disks) or 'none'}",
                 )
         logins = self._logins()
-        self._take_over(host_check)
+        self._take_over()
         phases = [] if why is not None else list(phases_of(options.restore_phase, item))
+        guest_disks = [_guest_disk(row) for row in disks if row["entry"] is not None] if "guest" in phases else []
+        if guest is not None and "disks" in guest:
+            guest_disks = self._seen_by_guest(guest_disks, guest)
         plan = {
             "set_id": item.set_id,
             "vm": vm,
@@ -149,11 +161,9 @@ class _Planner:
                 for row in disks
                 if "host" in phases and row["slot"] and row["lun"]
             ],
-            "guest_disks": [
-                {key: row[key] for key in ("unique_id", "slot", "kind", "action", "size_bytes", "entry")}
-                for row in disks
-                if row["entry"] is not None
-            ],
+            "guest_disks": guest_disks,
+            "guest_phase": "guest" in phases,
+            "start": _ran(item),
             "iscsi": logins,
             "notes": self._notes,
         }
@@ -217,7 +227,7 @@ class _Planner:
             "exists": here is not None,
             "host": options.target_host,
             "state": None if here is None else here.get("state"),
-            "overwrite": here is not None and options.restore_phase != "guest",
+            "overwrite": here is not None and options.restore_phase != "guest" and not self._restored,
             "automatic_start_action": item.automatic_start_action,
         }
 
@@ -231,7 +241,7 @@ class _Planner:
                 "vm_clustered",
                 f"{name} on {options.target_host} belongs to a failover cluster, which is not supported; take it out first",
             )
-        if options.restore_phase == "guest":
+        if options.restore_phase == "guest" or self._restored:
             return
         problem = overwrite_refusal(item, options.overwrite_vm, f"{name} exists on {options.target_host}")
         if problem is not None:
@@ -479,8 +489,20 @@ class _Planner:
             )
         return list(found.values())
 
-    def _take_over(self, host_check: View | None) -> None:
+    def _seen_by_guest(self, rows: Sequence[dict[str, Any]], guest: View) -> list[dict[str, Any]]:
+        """The same disks with what the guest sees of them. What only their content can tell, guest_restore decides."""
+        options = self._options
+        seen = guest_restore_plan(
+            self._item, guest, overwrite_disks=options.overwrite_disks, lun_map=options.lun_map, prepared=False
+        )
+        for one in seen.findings:
+            if one.kind in ("disk_missing", "disk_ambiguous", "volume_too_small", "volume_locked"):
+                self._find(one.kind, one.sentence, one.accept_with)
+        return sharpened(rows, seen)
+
+    def _take_over(self) -> None:
         """Findings of the target host's own look; what was found from outside already is not said twice."""
+        host_check = self._host_check
         if host_check is None:
             return
         known = {one.kind for one in self._findings}
@@ -554,6 +576,21 @@ def _second_of_row(row: View) -> set[str]:
         *_second_identity(evidence.get("host") or {}),
         *_second_identity(evidence.get("guest") or {}),
     }
+
+
+def _guest_disk(row: View) -> dict[str, Any]:
+    action = {"map_keep": "keep", "map_overwrite": "overwrite"}.get(str(row["action"]), str(row["action"]))
+    keys = ("label", "unique_id", "slot", "kind", "evidence", "size_bytes", "entry")
+    return {**{key: row[key] for key in keys}, "action": action, "needs_preparing": None}
+
+
+def _ran(item: BackupSet) -> bool:
+    """Whether the VM ran when it was backed up; an older record does not tell, unless its host phase found it off."""
+    state = item.vm.get("state")
+    if state is not None:
+        return bool(state == "running")
+    attempt = used_attempt(item, "host")
+    return attempt is None or attempt.consistency != "off"
 
 
 def _entry(row: View, unique_id: str) -> dict[str, Any]:

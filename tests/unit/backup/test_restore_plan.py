@@ -21,7 +21,7 @@ SILENT = {"failed": True, "msg": "the host does not answer.", "error": {"kind": 
 
 
 def plan(views: dict[str, Any] | None = None, item: Any = None, **options: Any) -> dict[str, Any]:
-    more = {key: options.pop(key) for key in ("host_check", "versions") if key in options}
+    more = {key: options.pop(key) for key in ("host_check", "versions", "guest") if key in options}
     chosen = RestoreOptions(**{"target_host": "hv01", **options})
     made = restore_plan(item or backup_set(), {"hv01": view(lun())} if views is None else views, chosen, **more)
     assert json.loads(json.dumps(made)) == made
@@ -228,3 +228,51 @@ def test_a_gap_that_was_accepted_is_attached_again_and_never_called_restored() -
     assert actions(made)["SCSI 0:1"] == "not_captured"
     assert made["remap"][0]["lun"]["unique_id"] == LUN
     assert [one["kind"] for one in made["guest_disks"]] == ["iscsi"]
+
+
+# -- once the guest answers, and on reruns ---------------------------------------------------------------------------
+
+
+def guest_disk(**changes: Any) -> dict[str, Any]:
+    facts = {
+        "unique_id": LUN,
+        "partition_style": "GPT",
+        "guid": world.GUID,
+        "is_offline": False,
+        "weak_identity": False,
+    }
+    return {**facts, "size_bytes": 10 * world.GIB, "volumes": [world.volume()], **changes}
+
+
+def test_the_guest_makes_the_plan_of_its_disks_exact() -> None:
+    blank = guest_disk(unique_id=ISCSI, partition_style="RAW", guid=None, volumes=[], size_bytes=12 * world.GIB)
+    made = plan(guest={"disks": [guest_disk(), blank]})
+    rows = {row["unique_id"]: row for row in made["guest_disks"]}
+    assert (rows[LUN]["action"], rows[LUN]["needs_preparing"]) == ("keep", False)
+    assert (rows[ISCSI]["action"], rows[ISCSI]["needs_preparing"]) == ("overwrite", True)
+    assert rows[ISCSI]["size_bytes"] == 12 * world.GIB
+    assert rows[ISCSI]["entry"]["volumes"][0]["letter"] == "M"
+
+
+def test_a_disk_that_the_guest_does_not_see_is_found_then() -> None:
+    assert kinds(plan(guest={"disks": [guest_disk()]})) == ["disk_missing"]
+
+
+def test_what_only_content_can_tell_is_left_to_the_restore_itself() -> None:
+    fresh = world.volume(serial_number=5)
+    other = guest_disk(guid="{dddddddd-0000-4000-8000-000000000004}", volumes=[fresh])
+    iscsi = guest_disk(unique_id=ISCSI, guid="{aaaaaaaa-0000-4000-8000-000000000002}")
+    made = plan(guest={"disks": [other, iscsi]})
+    assert (kinds(made), made["guest_disks"][0]["action"]) == ([], "in_guest")
+
+
+def test_a_vm_that_this_restore_brought_back_is_no_obstacle_to_a_rerun() -> None:
+    views = {"hv01": view(lun(attached_to=[user(VM_ID)]), vms=(vm(state="running"),))}
+    made = plan(views, host_check={"restored": True, "changed": False, "findings": []})
+    assert (kinds(made), made["vm"]["overwrite"]) == ([], False)
+
+
+def test_a_vm_that_did_not_run_need_not_be_started() -> None:
+    assert plan()["start"] is True
+    assert plan(item=backup_set(vm={"id": VM_ID, "name": "db01", "state": "off"}))["start"] is False
+    assert plan(item=backup_set(host=(world.attempt("host", consistency="off"),)))["start"] is False
