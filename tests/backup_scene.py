@@ -122,6 +122,20 @@ def _call(machine: Any, parameters: Mapping[str, Any]) -> None:
     parameters["do"](machine)
 
 
+def at_exchange(
+    world: Any,
+    match: Mapping[str, str],
+    do: Callable[[Any], None],
+    *,
+    when: str = "before",
+    skip: int = 0,
+    count: int = 1,
+) -> Rule:
+    """Do something around the exchange that matches; the world is locked meanwhile."""
+    rule = Rule(match=match, effect="call", parameters={"do": do, "when": when}, skip=skip, count=count)
+    return rules_of(world).add(rule)
+
+
 class Scene:
     """A running world as a test looks at it."""
 
@@ -159,8 +173,7 @@ class Scene:
         count: int = 1,
     ) -> Rule:
         """Do something around the exchange that matches; the world is locked meanwhile."""
-        rule = Rule(match=match, effect="call", parameters={"do": do, "when": when}, skip=skip, count=count)
-        return rules_of(self.world).add(rule)
+        return at_exchange(self.world, match, do, when=when, skip=skip, count=count)
 
     def fault(self, match: Mapping[str, str], name: str, *, skip: int = 0, count: int = 1, **parameters: Any) -> Rule:
         """A fault rule that goes before all others."""

@@ -95,6 +95,11 @@ sentinels:
   returned: always
   type: list
   elements: dict
+lease:
+  description: >-
+    O(lease) for the next task; another text when a lease that had run out was taken anew. V(null) without O(lease).
+  returned: always
+  type: str
 machine:
   description: Computer name of the machine that ran the backup.
   returned: always

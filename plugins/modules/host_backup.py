@@ -84,6 +84,11 @@ vm:
   description: C(id) and C(name) of the VM.
   returned: always
   type: dict
+lease:
+  description: >-
+    O(lease) for the next task; another text when a lease that had run out was taken anew. V(null) without O(lease).
+  returned: always
+  type: str
 machine:
   description: Computer name of the machine that ran the backup.
   returned: always

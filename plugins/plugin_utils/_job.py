@@ -108,6 +108,7 @@ class BackupJob:
             data={
                 "job": {"run_id": self.run_id, "state": None, "percent": None, "attached": not changed},
                 **_NOTHING,
+                "lease": self._run.arguments["lease"],
                 **more,
             },
             diff=self._diff() if changed else (),
@@ -132,13 +133,16 @@ class BackupJob:
             shown = {"run_id": self.run_id, "state": status.state, "percent": status.percent, "attached": job.attached}
             if not status.is_finished:
                 return Outcome(
-                    changed=run.changed, data={"job": shown, **_NOTHING, **machine, **more}, diff=self._diff()
+                    changed=run.changed,
+                    data={"job": shown, **_NOTHING, "lease": self._guard.lease, **machine, **more},
+                    diff=self._diff(),
                 )
         result = self._engine.run(self.run_id, self._request, self._waiting)
         data = {
             "job": {"run_id": self.run_id, "state": result.state, "percent": 100, "attached": job.attached},
             "version": result.version,
             "result": {**result.to_dict(), **machine, "ended": utc_now(run.client).isoformat()},
+            "lease": self._guard.lease,
             **more,
         }
         if result.state == "failed":
