@@ -254,7 +254,12 @@ _VIRTUALIZATION_CLASSES = (
     ),
     # A query of the base class gives a VM's adapters of every kind and their connections, told apart by ResourceSubType.
     _class(VIRTUALIZATION, "CIM_EthernetPortAllocationSettingData", keys="InstanceID", properties=_RESOURCE),
-    _class(VIRTUALIZATION, "Msvm_EthernetPortAllocationSettingData", keys="InstanceID", properties=_RESOURCE),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_EthernetPortAllocationSettingData",
+        keys="InstanceID",
+        properties=_merged(_RESOURCE, {"uint16": "EnabledState"}),
+    ),
     _class(
         VIRTUALIZATION,
         "Msvm_VirtualEthernetSwitch",
@@ -328,7 +333,10 @@ _VIRTUALIZATION_CLASSES = (
         "Msvm_StorageJob",
         keys="InstanceID",
         properties=_merged(_JOB, {"string": "Child Parent", "uint32": "JobCompletionStatusCode"}),
-        methods="GetErrorEx(out string[] Errors)",
+        methods="""
+        GetErrorEx(out string[] Errors)
+        RequestStateChange(in uint16 RequestedState, in datetime TimeoutPeriod)
+        """,
     ),
 )
 
