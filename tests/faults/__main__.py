@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .effects import BY_NAME, EFFECTS, Effect
+from .effects import BY_NAME, CHANGE, EFFECTS, READ, SHELL, Effect
 from .exploration import Result, Trunk, undisturbed
 from .scenarios import SCENARIOS
 
@@ -44,6 +44,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--scenario", action="append", choices=sorted(SCENARIOS))
     parser.add_argument("--effect", action="append", choices=sorted(BY_NAME))
     parser.add_argument("--case", help="scenario/effect/number")
+    parser.add_argument("--kind", action="append", choices=(CHANGE, SHELL, READ), help="of exchanges")
     parser.add_argument("--every", type=int, help="every which exchange, for all effects and kinds of exchanges")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seconds", type=float, help="begin no case after so many seconds")
@@ -71,6 +72,8 @@ def main(words: list[str]) -> int:
         def choose(number: int, _what: str, kind: str, busy: bool, name: str = name) -> Iterator[Effect]:
             if only is not None:
                 yield from effects if number == only else ()
+                return
+            if options.kind and kind not in options.kind:
                 return
             for effect in chosen(number, kind, busy, effects, every=options.every):
                 if f"{name}/{effect.name}/{number}" not in done:

@@ -65,6 +65,7 @@ class Effect:
         every: at every which exchange of a kind it is tried; 1 is each, 0 is none.
         while_job: the exchanges at which a backup runs somewhere count as changes.
         only_job: no other exchanges are tried.
+        of_the_wire: only this exchange is harmed; the world is not.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Effect:
     reads: int = 6
     while_job: bool = False
     only_job: bool = False
+    of_the_wire: bool = False
 
     def every(self, kind: str) -> int:
         return {CHANGE: self.changes, SHELL: self.shells, READ: self.reads}[kind]
@@ -223,25 +225,43 @@ def is_busy(machine: Any) -> bool:
 
 
 EFFECTS: tuple[Effect, ...] = (
-    Effect(name="drop_before", text="connection dropped before the request arrives", act=_drop_before),
-    Effect(name="drop_after", text="request executed, reply lost", act=_drop_after, shells=3, reads=3),
-    Effect(name="http_400", text="HTTP 400, as after a keep-alive drop", act=_status(400), reads=12, shells=12),
-    Effect(name="http_401", text="HTTP 401 once", act=_status(401), reads=12, shells=12),
-    Effect(name="http_503", text="HTTP 503", act=_status(503), reads=12, shells=12),
-    Effect(name="fault", text="SOAP fault w:InternalError", act=_fault(2150858755, "w:InternalError")),
-    Effect(name="quota", text="quota fault", act=_fault(QUOTA, "w:QuotaLimit"), reads=12, shells=12),
     Effect(
-        name="timeout_before", text="operation timeout, not executed", act=_fault(TIMED_OUT, "w:TimedOut"), reads=12
+        name="drop_before", of_the_wire=True, text="connection dropped before the request arrives", act=_drop_before
+    ),
+    Effect(
+        name="drop_after", of_the_wire=True, text="request executed, reply lost", act=_drop_after, shells=3, reads=3
+    ),
+    Effect(
+        name="http_400",
+        of_the_wire=True,
+        text="HTTP 400, as after a keep-alive drop",
+        act=_status(400),
+        reads=12,
+        shells=12,
+    ),
+    Effect(name="http_401", of_the_wire=True, text="HTTP 401 once", act=_status(401), reads=12, shells=12),
+    Effect(name="http_503", of_the_wire=True, text="HTTP 503", act=_status(503), reads=12, shells=12),
+    Effect(
+        name="fault", of_the_wire=True, text="SOAP fault w:InternalError", act=_fault(2150858755, "w:InternalError")
+    ),
+    Effect(name="quota", of_the_wire=True, text="quota fault", act=_fault(QUOTA, "w:QuotaLimit"), reads=12, shells=12),
+    Effect(
+        name="timeout_before",
+        of_the_wire=True,
+        text="operation timeout, not executed",
+        act=_fault(TIMED_OUT, "w:TimedOut"),
+        reads=12,
     ),
     Effect(
         name="timeout_after",
+        of_the_wire=True,
         text="operation timeout, though executed",
         act=_fault(TIMED_OUT, "w:TimedOut", executed=True),
         reads=12,
         shells=12,
     ),
-    Effect(name="truncated", text="reply cut in the middle", act=_truncated, reads=12, shells=12),
-    Effect(name="garbage", text="reply that is no SOAP", act=_garbage, reads=12, shells=12),
+    Effect(name="truncated", of_the_wire=True, text="reply cut in the middle", act=_truncated, reads=12, shells=12),
+    Effect(name="garbage", of_the_wire=True, text="reply that is no SOAP", act=_garbage, reads=12, shells=12),
     Effect(name="outage", text="machine out of reach until the run has ended", act=_outage, shells=3, reads=3),
     Effect(name="killed", text="controller killed, worker and all", act=_killed, shells=3, reads=3, while_job=True),
     Effect(

@@ -88,15 +88,19 @@ def _records(world: Any) -> Iterator[tuple[str, str]]:
                 yield f"{host.name}/{one.name}", str(entry[1].data)
 
 
-def leases(world: Any) -> dict[str, list[str]]:
-    """Names of leases that somebody holds or stands in line for."""
+def leases(world: Any) -> dict[str, list[Mapping[str, Any]]]:
+    """Who holds a lease, or stands in line for it, by host and name."""
     found = {}
     for host in world.hosts:
         key = host.registry.find(HKLM, f"{BASE}\\Leases")
         for one in key.subkeys.values() if key is not None else ():
             if one.values:
-                found[f"{host.name}/{one.name}"] = sorted(one.values)
+                found[f"{host.name}/{one.name}"] = [json.loads(str(value.data)) for _name, value in one.values.values()]
     return found
+
+
+def holds_a_lease(world: Any) -> bool:
+    return any(entry.get("state") == "held" for entries in leases(world).values() for entry in entries)
 
 
 @functools.lru_cache(maxsize=4096)

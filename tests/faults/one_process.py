@@ -31,6 +31,7 @@ from simulator.faults import Dropped
 COLLECTIONS = Path(sys.prefix) / "collections"
 #: What a wait of the product takes at least, so that a poll interval of 0 cannot stop simulated time.
 LEAST_SLEEP_S = 1.0
+KILLED = -9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ class Command:
     screen: list[str] = dataclasses.field(default_factory=list)
     #: True once the process that started the workers is gone.
     parent_killed: bool = False
+    #: What the worker would have told it.
+    orphan: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def failures(self) -> list[Done]:
         return [done for done in self.tasks if done.status in ("failed", "unreachable")]
@@ -67,6 +70,10 @@ class Command:
         """`error.kind` of every task that failed, in order, without repetition."""
         found = [str((done.result.get("error") or {}).get("kind", "")) for done in self.failures()]
         return [kind for number, kind in enumerate(found) if kind and kind not in found[:number]]
+
+
+class ParentGone(BaseException):
+    """ansible-playbook was killed: the task that its worker was in has ended, and no other follows."""
 
 
 class Controller:
@@ -108,7 +115,10 @@ class Controller:
         """As `run`, into a command that the caller looks at meanwhile."""
         words = ["-i", str(self._inventory), playbook, "-e", json.dumps(variables), *arguments]
         with _current(_Session(controller=self, command=command)):
-            command.status = _ansible_playbook(words)
+            try:
+                command.status = _ansible_playbook(words)
+            except ParentGone:
+                command.status = KILLED
         return command
 
     def post(self, address: str, account: str, data: bytes) -> Reply:
@@ -278,6 +288,9 @@ class _InlineWorker:
                 ).run()
         finally:
             loader._tempfiles = kept
+        if _session().command.parent_killed:
+            _session().command.orphan = dict(result)
+            raise ParentGone
         given["final_q"].send_task_result(
             _RawTaskResult(host=given["host"], task=task, return_data=result, task_fields=task.dump_attrs())
         )

@@ -1,0 +1,119 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When two states of a world are the same for a rerun.
+
+Responsible for: a digest of everything that a run of ours can see or come to depend on, with ids and times left out. Not
+responsible for: what is right or wrong (`invariants.py`).
+
+Left out on purpose: the clock (but how old the newest open set is against `max_skew`, and whether a lease has run out, are in),
+ids that runs make up, counts of revisions, contents of files that only hold times (their sizes are in).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from simulator.file_system import FileSystemError
+
+from .invariants import glance, leases, record_of
+
+JOBS = "C:\\Windows\\Logs\\hyperv.passthrough"
+YOUNG_S = 3000  # of a set: well within the skew that is allowed
+_IDS = (
+    (re.compile(r"[0-9a-f]{8}-\d{8}t\d{6}z-[0-9a-f]{8}", re.IGNORECASE), "SET"),
+    (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE), "GUID"),
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?"), "TIME"),
+    (re.compile(r"\d\d/\d\d/\d{4}-\d\d:\d\d"), "VERSION"),
+    (re.compile(r'"(revision|skew_s|used_bytes|start_record_id|end_record_id|baseline_record_id)":[-\d.]+'), ""),
+    (re.compile(r"Backup-\d\d-\d\d-\d{4}_\d\d-\d\d-\d\d"), "LOG"),
+    (re.compile(r"process \d+"), "PROCESS"),
+)
+_MESSAGE = re.compile(rb"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
+
+def without_ids(request: bytes) -> bytes:
+    """A request without the ids that every message has anew (of selectors too: two VMs of one request are told apart)."""
+    return _MESSAGE.sub(b"ID", request)
+
+
+def fingerprint(world: Any) -> str:
+    text = json.dumps(_state(world), default=str, sort_keys=True)
+    return hashlib.sha256(_nameless(text).encode()).hexdigest()
+
+
+def _nameless(text: str) -> str:
+    for pattern, word in _IDS:
+        text = pattern.sub(word, text)
+    return text
+
+
+def _state(world: Any) -> Any:
+    now = glance(world)
+    return {
+        "vms": now.vms,
+        "sets": sorted(_nameless(text) for text in now.sets.values()),
+        "ages": [_is_young(world, text) for text in now.sets.values()],
+        "versions": {name: len(versions) for name, versions in now.versions.items()},
+        "starts": now.starts,
+        "disks": now.disks,
+        "quiesced": sorted(now.quiesced),
+        "leases": sorted(_leases(world)),
+        "machines": [_machine(machine) for machine in world.machines if machine.os.family == "windows"],
+        "start actions": [(vm.name, vm.settings.automatic_startup_action, vm.guest_runs) for vm in world.vms],
+    }
+
+
+def _is_young(world: Any, text: str) -> bool:
+    record = record_of(text)
+    if record is None or record["state"] != "open":
+        return True
+    opened = datetime.fromisoformat(str(record["opened"]).replace("Z", "+00:00"))
+    return bool((world.clock.utc() - opened).total_seconds() < YOUNG_S)
+
+
+def _leases(world: Any) -> Iterator[Any]:
+    for name, entries in leases(world).items():
+        for entry in entries:
+            expires = datetime.fromisoformat(str(entry["expires"]).replace("Z", "+00:00"))
+            yield name, entry.get("state"), expires < world.clock.utc()
+
+
+def _machine(machine: Any) -> Any:
+    job = machine.backup.job
+    return {
+        "name": machine.name,
+        "answers": machine.answers,
+        "disks": [(disk.backing.key, disk.number, disk.online, disk.read_only) for disk in machine.disks],
+        "tasks": sorted(
+            (task.folder, task.name, len(task.runs), task.last_result, task.enabled)
+            for task in machine.scheduler.tasks()
+        ),
+        "job": None if job is None else (job.kind, job.state, job.step, job.outcome, job.hresult),
+        "engine": (machine.backup.stuck, machine.backup.fail_next, sorted(machine.service_states.items())),
+        "files": sorted(_files(machine, JOBS)),
+        "events": len(machine.event_log.query("Microsoft-Windows-Backup")),
+    }
+
+
+def _files(machine: Any, folder: str) -> Iterator[tuple[str, int]]:
+    """Names and sizes of what our jobs have left."""
+    try:
+        volume, path = machine.resolve(folder)
+        names = volume.listdir(path)
+    except FileSystemError:
+        return
+    for name in names:
+        entry = volume.stat(f"{path}\\{name}")
+        if entry.is_directory:
+            yield from _files(machine, f"{folder}\\{name}")
+        else:
+            yield f"{folder}\\{name}", entry.size
+
+
+__all__ = ["fingerprint", "without_ids"]
