@@ -192,27 +192,40 @@ def set_online(client: CimClient, selector: DiskSelector, hands: Hands, *, writa
     if lun.is_offline:
         refuse_attached(client, lun)
         refuse_collision(lun.is_offline, lun.offline_reason, lun.describe())
+    return bring_online(client, selector, hands, writable=writable)
+
+
+def bring_online(client: CimClient, selector: DiskSelector, hands: Hands, *, writable: bool, where: str = _HERE) -> Lun:
+    """What `set_online` does when nothing stands in the way; also for a disk of a guest."""
+    lun = read_disk(client, selector, where=where)[1]
+    refuse_collision(lun.is_offline, lun.offline_reason, lun.describe())
     if writable and lun.is_read_only:
-        set_read_only(client, selector, False, hands)
+        set_read_only(client, selector, False, hands, where=where)
     if lun.is_offline:
         what = f"Bringing the {lun.describe()} online"
-        act_on_disk(client, selector, "Online", {}, hands, what=what)
-        look_until(lambda: _if(read_lun(client, selector), lambda now: not now.is_offline), hands, what=what)
-    lun = read_lun(client, selector)
+        act_on_disk(client, selector, "Online", {}, hands, what=what, where=where)
+        look_until(
+            lambda: _if(read_disk(client, selector, where=where)[1], lambda now: not now.is_offline), hands, what=what
+        )
+    lun = read_disk(client, selector, where=where)[1]
     # Online leaves the mark as it was, and some Windows versions set it again (windows-storage 6.2)
-    return set_read_only(client, selector, False, hands) if writable and lun.is_read_only else lun
+    return set_read_only(client, selector, False, hands, where=where) if writable and lun.is_read_only else lun
 
 
-def set_read_only(client: CimClient, selector: DiskSelector, read_only: bool, hands: Hands) -> Lun:
+def set_read_only(
+    client: CimClient, selector: DiskSelector, read_only: bool, hands: Hands, *, where: str = _HERE
+) -> Lun:
     """Set or clear Windows' read-only mark of a disk; nothing on the disk is written."""
-    lun = read_lun(client, selector)
+    lun = read_disk(client, selector, where=where)[1]
     if lun.is_read_only == read_only:
         return lun
     what = f"Making the {lun.describe()} {'read-only' if read_only else 'writable'}"
-    act_on_disk(client, selector, "SetAttributes", {"IsReadOnly": read_only}, hands, what=what)
-    return look_until(
-        lambda: _if(read_lun(client, selector), lambda now: now.is_read_only == read_only), hands, what=what
-    )
+    act_on_disk(client, selector, "SetAttributes", {"IsReadOnly": read_only}, hands, what=what, where=where)
+
+    def look() -> Lun | None:
+        return _if(read_disk(client, selector, where=where)[1], lambda now: now.is_read_only == read_only)
+
+    return look_until(look, hands, what=what)
 
 
 def refuse_collision(is_offline: bool, reason: str | None, described: str) -> None:

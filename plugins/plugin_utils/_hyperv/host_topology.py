@@ -136,10 +136,11 @@ def owner_of(instance_id: str) -> str:
 
 def referenced_instance_id(path_text: str) -> str | None:
     r"""The InstanceID inside a WMI path text such as `Parent`, with `\\` undone (hyperv-wmi 2.6)."""
-    return _referenced_key(path_text, "InstanceID")
+    return referenced_key(path_text, "InstanceID")
 
 
-def _referenced_key(path_text: str, key: str) -> str | None:
+def referenced_key(path_text: str, key: str) -> str | None:
+    """One key of the object that a WMI path text names."""
     try:
         value = parse_object_path(path_text).key(key)
     except (WsmanError, ValueError):
@@ -234,10 +235,10 @@ class _HostDisks:
             return None, "Hyper-V names no disk of the host for it"
         if _NO_DRIVE in host_resource.upper():
             return None, "Hyper-V says that the disk of the host is gone (NODRIVE)"
-        device_id = _referenced_key(host_resource, "DeviceID")
+        device_id = referenced_key(host_resource, "DeviceID")
         if device_id is None:
             return None, f"its reference {host_resource!r} is not the path of a host disk"
-        system = _referenced_key(host_resource, "SystemName") or ""
+        system = referenced_key(host_resource, "SystemName") or ""
         if not _same_machine(system, self._host):
             return None, f"its reference still names a disk of host {system}, where the VM came from"
         number = self._numbers.get(device_id.casefold(), _trailing_number(device_id))
@@ -541,7 +542,7 @@ def _fibre_channel(rows: HostRows) -> Mapping[str, list[FibreChannelPort]]:
     sans: dict[str, str | None] = {}
     for row in rows.fc_connections:
         port_id = referenced_instance_id(text_of(row, "Parent"))
-        switch = _referenced_key(next(iter(texts_of(row, "HostResource")), ""), "Name")
+        switch = referenced_key(next(iter(texts_of(row, "HostResource")), ""), "Name")
         if port_id is not None and switch is not None:
             sans[port_id.casefold()] = switches.get(switch.casefold())
     ports: dict[str, list[FibreChannelPort]] = {}
