@@ -78,6 +78,8 @@ def _component_row(machine: Machine, vm: Vm, service: str) -> Row:
 
 def _components(machine: Machine, known: Known, service: str) -> Iterable[Row]:
     for vm in selected(machine, known):
+        if service == "Heartbeat":
+            vm.wait_for_boot()
         if vm.running and vm.settings.integration.get(service, True):
             yield _component_row(machine, vm, service)
 

@@ -19,8 +19,7 @@ from .cim import Instance, Ref, Value
 from .content import copy_content
 from .disks import Disk
 from .file_system import FileSystemError
-from .hyperv_rows import NS, Row, managed, text, who
-from .hyperv_settings import FAILED, INVALID
+from .hyperv_rows import FAILED, INVALID, NS, Row, managed, text, who
 from .hyperv_systems import STARTED, job_ref
 from .image_file import FORMAT_BY_SUFFIX, create_image, file_size_for, suffix_of
 from .jobs import JobFailed

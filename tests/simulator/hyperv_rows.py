@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .cim import Ref, Value
+from .cim import Ref, Value, parse_object_path
 from .service import caller
 from .virtual_machine import Controller, Drive, Vm
 from .world import Machine
@@ -20,6 +20,8 @@ from .world import Machine
 NS = "root/virtualization/v2"
 Row = dict[str, Value]
 Known = Mapping[str, Value]
+FAILED, INVALID, INVALID_STATE = 32768, 32773, 32775
+"""Return and error codes of list B (hyperv-wmi 4.1)."""
 
 # What a host of another language says instead; German and Japanese are enough to show that nobody may compare texts.
 # Japanese texts of the first rows are those of the recordings.
@@ -200,3 +202,21 @@ def find_part(machine: Machine, instance_id: str) -> tuple[Vm, Controller, Drive
 
 def as_text(value: Any) -> str:
     return "" if value is None else str(value)
+
+
+def first_text(value: Value) -> str | None:
+    """The one text of an array such as HostResource."""
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return value[0]
+    return None
+
+
+def key_of_path(path: Value, key: str = "InstanceID") -> str | None:
+    """The key value of an object path text; None when it is no path (wrong escaping shows here)."""
+    if not isinstance(path, str):
+        return None
+    try:
+        value = parse_object_path(path, NS).key(key)
+    except ValueError:
+        return None
+    return value if isinstance(value, str) else None

@@ -4,7 +4,7 @@
 """Responsible for changing VMs through Msvm_VirtualSystemManagementService: define, destroy, add, modify, remove, KVP.
 
 A VM that is off is changed at once (0 and references), a running one by a job (4096 and none); what Windows refuses ends
-as a failed job, except where the facts know better. Export and import are not simulated (the service says so loudly).
+as a failed job, except where the facts know better. Ports are in hyperv_ports.py, export and import in hyperv_export.py.
 Facts: hyperv-wmi 3.5, 3.6, 4.1, 4.2, 6.4; wire-shapes 2.
 """
 
@@ -17,13 +17,29 @@ from datetime import timedelta
 from typing import Any
 
 from .assumed import assumed
-from .cim import CimFault, Instance, Ref, Value, parse_object_path
+from .cim import CimFault, Instance, Ref, Value
 from .disks import stable_guid, stable_hex
 from .file_system import FileSystemError
 from .hyperv_devices import INTEGRATION
-from .hyperv_rows import NS, Row, find_part, owner_of, setting_ref, system_ref, text, vssd_ref, who
+from .hyperv_ports import PORT_CLASSES, PORTS, modify_port, remove_port
+from .hyperv_rows import (
+    FAILED,
+    INVALID,
+    INVALID_STATE,
+    NS,
+    Row,
+    find_part,
+    first_text,
+    key_of_path,
+    owner_of,
+    setting_ref,
+    system_ref,
+    text,
+    vssd_ref,
+    who,
+)
 from .hyperv_storage import HV, RASD, SASD
-from .hyperv_systems import INVALID_STATE, STARTED, job_ref
+from .hyperv_systems import STARTED, job_ref
 from .image_file import suffix_of
 from .jobs import JobFailed
 from .service import PROVIDERS, method
@@ -36,16 +52,13 @@ from .virtual_machine import (
     Checkpoint,
     Controller,
     Drive,
-    FibreChannelPort,
     Medium,
-    NetworkAdapter,
     Settings,
     Vm,
 )
 from .world import Machine
 
 SERVICE = "Msvm_VirtualSystemManagementService"
-FAILED, INVALID = 32768, 32773
 
 assumed(
     "settings-refusal",
@@ -157,23 +170,6 @@ def _instances(arguments: dict[str, Value], name: str) -> list[Instance]:
     return [v for v in value if isinstance(v, Instance)] if isinstance(value, list) else []
 
 
-def _first(value: Value) -> str | None:
-    if isinstance(value, list) and value and isinstance(value[0], str):
-        return value[0]
-    return None
-
-
-def _key_of_path(path: Value, key: str = "InstanceID") -> str | None:
-    """The key value of an object path text; None when it is no path (wrong escaping shows here)."""
-    if not isinstance(path, str):
-        return None
-    try:
-        value = parse_object_path(path, NS).key(key)
-    except ValueError:
-        return None
-    return value if isinstance(value, str) else None
-
-
 # -- AddResourceSettings
 
 
@@ -202,22 +198,9 @@ def _add(machine: Machine, vm: Vm, resource: Instance) -> Ref:
         return _add_drive(machine, vm, resource, subtype)
     if kind == 31:
         return _add_medium(machine, vm, resource, subtype)
-    if kind == 10:
-        guid = _guid_in(resource.get("VirtualSystemIdentifiers")) or machine.world.new_guid("nic").upper()
-        mac = str(resource.get("Address") or "") or "00155D" + stable_hex(vm.id, guid, length=6)
-        name = str(resource.get("ElementName") or "Network Adapter")
-        vm.adapters.append(NetworkAdapter(guid, mac, None, name, bool(resource.get("StaticMacAddress"))))
-        return setting_ref("Msvm_SyntheticEthernetPortSettingData", f"Microsoft:{vm.id}\\{guid}")
-    if kind == 33:
-        return _connect(vm, resource)
-    if kind == 7:
-        return _add_port(machine, vm, resource)
+    if kind in PORTS:
+        return PORTS[kind](machine, vm, resource)
     raise JobFailed(INVALID, f"Resource type {kind} cannot be added.")
-
-
-def _guid_in(value: Value) -> str | None:
-    text_value = _first(value)
-    return text_value.strip("{}").upper() if text_value else None
 
 
 def _add_controller(machine: Machine, vm: Vm) -> Ref:
@@ -230,7 +213,7 @@ def _add_controller(machine: Machine, vm: Vm) -> Ref:
 
 
 def _slot(machine: Machine, vm: Vm, resource: Instance) -> tuple[Controller, int]:
-    parent = _key_of_path(resource.get("Parent"))
+    parent = key_of_path(resource.get("Parent"))
     part = find_part(machine, parent) if parent else None
     if part is None or part[0] is not vm or part[2] is not None:
         raise JobFailed(INVALID, "The parent of the new drive was not found: it must be the path of a controller.")
@@ -272,8 +255,8 @@ def _add_drive(machine: Machine, vm: Vm, resource: Instance, subtype: str) -> Re
 
 def _physical(machine: Machine, vm: Vm, resource: Instance, replaced: Drive | None) -> tuple[str, str | None]:
     """The HostResource of the disk that is named, and its UniqueId."""
-    path = _first(resource.get("HostResource"))
-    device = _key_of_path(path, "DeviceID")
+    path = first_text(resource.get("HostResource"))
+    device = key_of_path(path, "DeviceID")
     number = vm.number_in(device)
     disk = machine.disk_by_number(number) if number is not None else None
     if path is None or disk is None:
@@ -294,7 +277,7 @@ _MEDIA = {"Virtual Hard Disk": "vhd", "Virtual CD/DVD Disk": "iso", "Virtual Flo
 
 def _add_medium(machine: Machine, vm: Vm, resource: Instance, subtype: str) -> Ref:
     kind = _MEDIA.get(subtype)
-    parent = _key_of_path(resource.get("Parent"))
+    parent = key_of_path(resource.get("Parent"))
     part = find_part(machine, parent) if parent else None
     if kind is None or part is None or part[0] is not vm or part[2] is None or part[3]:
         raise JobFailed(INVALID, "The parent of the new medium was not found: it must be the path of a drive.")
@@ -310,7 +293,7 @@ def _add_medium(machine: Machine, vm: Vm, resource: Instance, subtype: str) -> R
 
 
 def _checked_medium(machine: Machine, vm: Vm, resource: Instance, kind: str) -> str:
-    path = _first(resource.get("HostResource"))
+    path = first_text(resource.get("HostResource"))
     if not path:
         raise JobFailed(INVALID, "The medium names no file.")
     try:
@@ -328,28 +311,6 @@ def _checked_medium(machine: Machine, vm: Vm, resource: Instance, kind: str) -> 
     if kind == "vhd" and vm.running and not shared and volume.key_of(relative) in machine.locked_files():
         raise JobFailed(FAILED, f"Attachment '{path}' is in use by another process.")
     return path
-
-
-def _connect(vm: Vm, resource: Instance) -> Ref:
-    parent = _key_of_path(resource.get("Parent"))
-    adapter = next((a for a in vm.adapters if (parent or "").upper().endswith(a.guid)), None)
-    if adapter is None:
-        raise JobFailed(INVALID, "The network adapter of the connection was not found.")
-    switch = _key_of_path(_first(resource.get("HostResource")), "Name")
-    adapter.switch = switch.upper() if switch else None
-    return setting_ref("Msvm_EthernetPortAllocationSettingData", f"Microsoft:{vm.id}\\{adapter.guid}\\C")
-
-
-def _add_port(machine: Machine, vm: Vm, resource: Instance) -> Ref:
-    guid = machine.world.new_guid("fc").upper()
-    wwpn = (str(resource.get("VirtualPortWWPN") or ""), str(resource.get("SecondaryWWPN") or ""))
-    if not all(wwpn):
-        tail = stable_hex(vm.id, guid, length=6)
-        wwpn = (f"C003FF{tail}0000"[:16], f"C003FF{tail}0001"[:16])
-    wwnn = "C003FF0000FFFF00"
-    san = next(iter(machine.virtual_sans), "")
-    vm.fibre_channel.append(FibreChannelPort(guid, san, wwpn, (wwnn, wwnn)))
-    return setting_ref("Msvm_SyntheticFcPortSettingData", f"Microsoft:{vm.id}\\{guid}")
 
 
 # -- ModifyResourceSettings
@@ -390,8 +351,8 @@ def _modify(machine: Machine, vm: Vm, resource: Instance) -> Ref:
                 raise JobFailed(INVALID_STATE, "The number of processors cannot change while the virtual machine runs.")
             vm.settings.processors = max(1, count)
         return setting_ref(class_name, identifier)
-    if class_name in ("Msvm_SyntheticEthernetPortSettingData", "Msvm_EthernetPortAllocationSettingData"):
-        return _modify_adapter(vm, resource)
+    if class_name in PORT_CLASSES:
+        return modify_port(machine, vm, resource)
     part = find_part(machine, identifier)
     if part is None or part[0] is not vm:
         raise JobFailed(INVALID, f"{identifier} was not found.")
@@ -416,7 +377,7 @@ def _modify_drive(machine: Machine, vm: Vm, resource: Instance, controller: Cont
     subtype = str(resource.get("ResourceSubType") or "").removeprefix(HV)
     if subtype and _DRIVES.get(subtype) != drive.kind:
         raise JobFailed(INVALID, "A drive cannot change its kind: remove it and add another.")
-    host_resource = _first(resource.get("HostResource"))
+    host_resource = first_text(resource.get("HostResource"))
     if host_resource is not None and host_resource != drive.host_resource:
         if drive.kind != "physical":
             raise JobFailed(INVALID, "Only a physical drive has a host resource.")
@@ -427,7 +388,7 @@ def _modify_drive(machine: Machine, vm: Vm, resource: Instance, controller: Cont
     if isinstance(name, str) and name and name != text(machine, "Hard Drive"):
         drive.element_name = name
     wanted = resource.get("AddressOnParent")
-    parent = _key_of_path(resource.get("Parent"))
+    parent = key_of_path(resource.get("Parent"))
     same_parent = parent is None or parent.upper() == controller.instance_id(vm.id).upper()
     if wanted is not None and (str(wanted) != str(drive.location) or not same_parent):
         if vm.running:
@@ -461,25 +422,6 @@ def _modify_memory(vm: Vm, resource: Instance) -> None:
         vm.settings.maximum_memory_mb = most
 
 
-def _modify_adapter(vm: Vm, resource: Instance) -> Ref:
-    identifier = str(resource.get("InstanceID"))
-    adapter = next((a for a in vm.adapters if a.guid in identifier.upper()), None)
-    if adapter is None:
-        raise JobFailed(INVALID, f"{identifier} was not found.")
-    if resource.class_name == "Msvm_EthernetPortAllocationSettingData":
-        if "HostResource" in resource.properties:
-            switch = _key_of_path(_first(resource.get("HostResource")), "Name")
-            adapter.switch = switch.upper() if switch else None
-        if resource.get("EnabledState") == 3:
-            adapter.switch = None
-        return setting_ref(resource.class_name, identifier)
-    name, mac, static = (resource.get(n) for n in ("ElementName", "Address", "StaticMacAddress"))
-    adapter.name = str(name) if name else adapter.name
-    adapter.mac = str(mac) if mac else adapter.mac
-    adapter.static_mac = static if isinstance(static, bool) else adapter.static_mac
-    return setting_ref(resource.class_name, identifier)
-
-
 # -- RemoveResourceSettings
 
 
@@ -507,20 +449,8 @@ def remove_resource_settings(machine: Machine, _target: Instance | None, argumen
 
 
 def _remove(machine: Machine, vm: Vm, identifier: str) -> None:
-    upper = identifier.upper()
-    for adapter in list(vm.adapters):
-        if upper == f"MICROSOFT:{vm.id}\\{adapter.guid}":
-            vm.adapters.remove(adapter)
-            return
-        if upper == f"MICROSOFT:{vm.id}\\{adapter.guid}\\C":
-            adapter.switch = None
-            return
-    for port in list(vm.fibre_channel):
-        if upper.startswith(f"MICROSOFT:{vm.id}\\{port.guid}"):
-            if vm.running:
-                raise JobFailed(INVALID_STATE, "A Fibre Channel port cannot be removed while the virtual machine runs.")
-            vm.fibre_channel.remove(port)
-            return
+    if remove_port(vm, identifier):
+        return
     part = find_part(machine, identifier)
     if part is None or part[0] is not vm:
         raise JobFailed(INVALID, f"{identifier} was not found.")
@@ -633,7 +563,7 @@ def modify_system_settings(machine: Machine, _target: Instance | None, arguments
 
 
 def _modify_checkpoint(vm: Vm, checkpoint: Checkpoint, given: Instance) -> Row:
-    name, notes = given.get("ElementName"), _first(given.get("Notes"))
+    name, notes = given.get("ElementName"), first_text(given.get("Notes"))
     checkpoint.name = str(name) if name else checkpoint.name
     checkpoint.notes = notes if notes is not None else checkpoint.notes
     vm.changed()
@@ -646,7 +576,7 @@ def _apply_settings(vm: Vm, given: Instance) -> None:
         vm.name = name
         if vm.guest is not None:
             vm.guest.set_host_values()
-    notes = _first(given.get("Notes"))
+    notes = first_text(given.get("Notes"))
     if notes is not None:
         vm.settings.notes = notes
     known = {f.name for f in fields(Settings)}

@@ -16,9 +16,9 @@ from .checkpoints import apply_checkpoint, delete_checkpoint, take_checkpoint
 from .cim import Instance, Ref, Value
 from .file_system import FileSystemError
 from .hyperv_devices import INTEGRATION
-from .hyperv_rows import NS, Row, owner_of, system_ref, vssd_ref, who
-from .hyperv_settings import FAILED, INVALID, vm_of
-from .hyperv_systems import INVALID_STATE, STARTED, job_ref
+from .hyperv_rows import FAILED, INVALID, INVALID_STATE, NS, Row, owner_of, system_ref, vssd_ref, who
+from .hyperv_settings import vm_of
+from .hyperv_systems import STARTED, job_ref
 from .jobs import JobFailed
 from .service import method
 from .vhd import ImageError

@@ -14,6 +14,7 @@ from datetime import timedelta
 from .cim import NEVER, CimFault, Instance, Ref, Value
 from .hyperv_power import TRANSITIONS
 from .hyperv_rows import (
+    INVALID_STATE,
     NS,
     Known,
     Row,
@@ -36,7 +37,6 @@ from .virtual_machine import RUNNING as VM_RUNNING
 from .world import Machine
 
 STARTED = 4096
-INVALID_STATE = 32775
 
 
 @guard(NS)
@@ -386,6 +386,7 @@ def summary_row(machine: Machine, vm: Vm, *, embed: bool = True) -> Row:
 def summaries(machine: Machine, known: Known) -> Iterable[Row]:
     for vm in selected(machine, known):
         if not vm.planned:
+            vm.wait_for_boot()
             yield summary_row(machine, vm, embed=False)
 
 
@@ -410,6 +411,7 @@ def get_summary_information(machine: Machine, _target: Instance | None, argument
         if vm is None:
             out.append(Instance(NS, "Msvm_SummaryInformation", {"Name": ""}))
             continue
+        vm.wait_for_boot()
         row = summary_row(machine, vm)
         out.append(Instance(NS, "Msvm_SummaryInformation", {k: v for k, v in row.items() if k in names}))
     return {"ReturnValue": 0, "SummaryInformation": out}

@@ -136,7 +136,8 @@ def components(host: Any) -> list[Component]:
         return []
     found = [Component(identifier=HOST_COMPONENT, name=HOST_COMPONENT, method="still")]
     for vm in sorted(host.vms, key=lambda vm: str(vm.name).lower()):
-        found.append(component_of(vm))
+        if not vm.planned:
+            found.append(component_of(vm))
     return found
 
 

@@ -607,7 +607,7 @@ class Machine:
         for vm in self.vms:
             again = vm.settings.automatic_startup_action
             restored = vm.was_running and self.world.assume("start-if-running-after-restore") == "starts"
-            if again == 4 or (again == 3 and (vm in were_running or restored)):
+            if not vm.planned and (again == 4 or (again == 3 and (vm in were_running or restored))):
                 try:
                     self.world.power.start_now(vm)
                 except JobFailed as problem:
@@ -703,6 +703,7 @@ class World:
         self.faults: Any = None
         self.lock = threading.RLock()
         self.luns: dict[str, Lun] = {}
+        self.zoning: dict[str, list[str]] = {}
         self.machines: list[Machine] = []
         self.guests: dict[str, Machine] = {}
         self.guest_traits: dict[str, Any] = {}

@@ -666,11 +666,13 @@ class _Builder:
         vm.host.virtual_sans.setdefault(san, stable_guid(seed, vm.host.name, "san", san).upper())
         luns = [self._known_lun(identifier, f"{reader.where}.luns").id for identifier in reader.texts("luns")]
         tail = stable_hex(seed, vm.id, "wwpn", number, length=6)
+        wwpn = (f"C003FF{tail}0000"[:16], f"C003FF{tail}0001"[:16])
+        self.world.zoning.update(dict.fromkeys(wwpn, luns))
         vm.fibre_channel.append(
             FibreChannelPort(
                 stable_guid(seed, vm.id, "fc", number).upper(),
                 san,
-                (f"C003FF{tail}0000"[:16], f"C003FF{tail}0001"[:16]),
+                wwpn,
                 ("C003FF0000FFFF00", "C003FF0000FFFF00"),
                 luns,
             )
