@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from .engine import EngineTable
-from .wsb import NAME as WSB
 from .wsb import WindowsServerBackup
+from .wsb_job import NAME as WSB
 
 ENGINES = EngineTable({WSB: WindowsServerBackup})

@@ -326,6 +326,15 @@ class DetachedJobs:
         task = self._tasks.state(TASK_FOLDER, check_run_id(run_id))
         return task is not None and not task.is_active and self._tasks.remove(TASK_FOLDER, run_id)
 
+    def discard(self, run_id: str) -> None:
+        """Remove what a finished run left: its task and its folder. An active one is left alone."""
+        task = self._tasks.state(TASK_FOLDER, check_run_id(run_id))
+        if task is not None and task.is_active:
+            return
+        if task is not None:
+            self._tasks.remove(TASK_FOLDER, run_id)
+        self.client.run(f"rd /s /q {job_folder(run_id)}")
+
     def old_runs(self, before: datetime, *, keep: Iterable[str] = (), limit: int = 20) -> tuple[str, ...]:
         """Our finished runs that last ran before a time (of the machine's clock); at most `limit` of them."""
         kept = set(keep)

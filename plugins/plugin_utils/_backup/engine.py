@@ -160,8 +160,7 @@ class Waiting:
 class Engine(Protocol):
     """A backup engine bound to one machine.
 
-    Errors are `BackupError` (of the engine) or those of `_wsman` (of the connection). `restore` may raise `BackupError`
-    of kind `not_implemented`.
+    Errors are `BackupError` (of the engine) or those of `_wsman` (of the connection).
     """
 
     name: str
@@ -178,9 +177,78 @@ class Engine(Protocol):
 
     def versions(self, run_id: str, target: str) -> Sequence[str]: ...
 
-    def restore(self, run_id: str, version: str, target: str, items: Sequence[str]) -> Job: ...
-
     def stop(self, job: Job) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RestoreRequest:
+    """One restore onto one machine: a VM of a host, or one volume of a guest (an engine restores one thing per job).
+
+    Attributes:
+        version: the engine's version id.
+        target: the place the version lies in, as the backup's record names it (on a share the run's own folder).
+        machine: computer name of the machine that made the version.
+        item: GUID of the VM; or the volume as the version lists it, its letter (`S:`) or GUID path.
+        onto: of a volume: GUID path of the volume that is overwritten.
+        label: the VM's or volume's name, for messages.
+    """
+
+    kind: Literal["vm", "volume"]
+    version: str
+    target: str
+    machine: str
+    item: str
+    label: str
+    onto: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RestoreResult:
+    """The outcome of a finished restore. Only `succeeded` means that all of it was restored, as far as the engine tells;
+    what is there afterwards has to be looked at by the caller. `evidence`: JSON types only."""
+
+    state: JobState
+    run_id: str
+    engine: str
+    version: str
+    kind: str = ""
+    message: str = ""
+    evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "evidence": dict(self.evidence)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TargetListing:
+    """What a target holds, as the account sees it that a restore uses.
+
+    Attributes:
+        versions: version ids, oldest first; None when the target could not be listed, `reason` says why.
+        items: whether the asked item stands in the asked version, and as what it has to be named; None when not found.
+    """
+
+    versions: tuple[str, ...] | None
+    reason: str = ""
+    items: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class RestoreEngine(Protocol):
+    """The restoring half of a backup engine, bound to one machine; runs are found again by their run id."""
+
+    name: str
+
+    def start(self, run_id: str, request: RestoreRequest, *, again: bool = False) -> Job: ...
+
+    def status(self, job: Job, request: RestoreRequest) -> JobStatus: ...
+
+    def result(self, job: Job, request: RestoreRequest) -> RestoreResult: ...
+
+    def run(self, run_id: str, request: RestoreRequest, waiting: Waiting) -> RestoreResult: ...
+
+    def listing(
+        self, run_id: str, target: str, machine: str, *, version: str | None = None, items: Mapping[str, str] = ...
+    ) -> TargetListing: ...
 
 
 def wait_for(look: Callable[[], JobStatus], waiting: Waiting, *, what: str) -> JobStatus:

@@ -4,9 +4,9 @@
 # Note that this package is private to the hyperv.passthrough collection and may change without notice.
 r"""The engine `wsb`: Windows Server Backup through wbadmin, for volumes of a guest and for one VM on its host.
 
-Responsible for the command lines, for telling success from everything else, for one job at a time, and for the clean-up of
-its own old runs. Not responsible for detaching and reading back (`detached_job.py`), for the event log's meaning
-(`backup_events.py`) or for wbadmin's texts (`wbadmin_text.py`).
+Responsible for the command lines of backups, for telling success from everything else, and for the clean-up of its own old
+runs. Not responsible for restoring (`wsb_recovery.py`), for one job at a time and looking at it (`wsb_job.py`), for detaching
+and reading back (`detached_job.py`), for the event log's meaning (`backup_events.py`) or for wbadmin's texts (`wbadmin_text.py`).
 
 One run is one job: baseline of the event log, versions on the target, the backup, events again, versions again. The items
 of the new version are listed by a second small job, because cmd.exe cannot know the version's id: only wbadmin's localised
@@ -30,10 +30,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from .._hyperv.machine import RunningProcess, processes_named, services_named
-from .backup_events import CHANNEL, Binding, EventsUnreadable, bind_version, newest_record_id, read_events
-from .detached_job import DetachedJobs, JobLook, MachineClient, Step, argument, remove_folders
-from .engine import BackupRequest, BackupResult, Capabilities, Consistency, Job, JobStatus, Waiting, wait_for
+from .._hyperv.machine import processes_named, services_named
+from .backup_events import CHANNEL, Binding, EventsUnreadable, bind_version
+from .detached_job import JobLook, MachineClient, Step, argument, remove_folders
+from .engine import BackupRequest, BackupResult, Capabilities, Consistency, Job, JobStatus, Waiting
 from .errors import BackupError
 from .target import parse_target, run_target
 from .wbadmin_text import (
@@ -43,15 +43,30 @@ from .wbadmin_text import (
     lists_letter,
     lists_name,
     log_paths,
-    percent,
     says_busy,
     says_syntax_error,
     version_ids,
 )
+from .wsb_job import (
+    BASELINE,
+    BASELINE_RC,
+    EVENTS,
+    EVENTS_RC,
+    HRESULTS,
+    LOG,
+    MAX_EVENTS_READ,
+    NAME,
+    RC,
+    START_VERB,
+    WbadminRuns,
+    baseline_of,
+    baseline_step,
+    events_of,
+    events_step,
+    interrupted,
+    with_output,
+)
 
-NAME = "wsb"
-MAX_EVENTS_READ = 40  # a run writes about five; each can have many kilobytes
-MAX_LOG_BYTES = 512 * 1024  # of the log that is read while waiting; it repeats its progress line
 MAX_VOLUMES = 100
 ITEMS_SUFFIX = ".items"
 LIST_SUFFIX = ".list"
@@ -60,26 +75,13 @@ STOP_SUFFIX = ".stop"
 VOLUME_FILE_SYSTEMS = frozenset({"NTFS", "REFS"})
 VHD_FILE_SYSTEMS = frozenset({"NTFS", "REFS", "CSVFS", "CSVFS_NTFS", "CSVFS_REFS"})
 
-_BASELINE, _BASELINE_RC = "baseline.xml", "baseline-rc.txt"
 _BEFORE, _BEFORE_RC = "before.txt", "before-rc.txt"
-_LOG, _RC = "log.txt", "rc.txt"
-_EVENTS, _EVENTS_RC = "events.xml", "events-rc.txt"
 _AFTER, _AFTER_RC = "after.txt", "after-rc.txt"
 _ITEMS, _ITEMS_RC = "items.txt", "items-rc.txt"
-_ALL_FILES = (_BASELINE_RC, _BEFORE_RC, _RC, _EVENTS_RC, _AFTER_RC, _BASELINE, _BEFORE, _AFTER, _EVENTS)
+_ALL_FILES = (BASELINE_RC, _BEFORE_RC, RC, EVENTS_RC, _AFTER_RC, BASELINE, _BEFORE, _AFTER, EVENTS)
 
 _VOLUME_PATH = re.compile(r"\\\\\?\\Volume\{[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\}\\")
 _GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-_START_VERB = re.compile(
-    r"\bstart\s+(?:backup|recovery|systemstatebackup|systemstaterecovery|sysrecovery)\b", re.IGNORECASE
-)
-# HRESULTs with a meaning that a sentence can use (backup-engines 1.10)
-_HRESULTS: Mapping[int, str] = {
-    0x807800C5: "the target vanished while it was written to",
-    0x8078015B: "the share cannot be written to; give the computer account of the machine rights on it",
-    0x8078011E: "a shadow copy of the EFI system partition could not be made",
-    0x80780049: "nothing of what was asked for was backed up",
-}
 
 
 # --- abilities ------------------------------------------------------------------------------------------------------
@@ -191,12 +193,11 @@ def backup_steps(request: BackupRequest, run_id: str) -> tuple[Step, ...]:
     target = parse_target(request.target)
     place = run_target(target, request.label, run_id)
     listing = f"wbadmin get versions -backupTarget:{argument(place.text)}"
-    events = f"wevtutil qe {CHANNEL} /rd:true /f:xml"
     steps = [
-        Step(command=f"{events} /c:1", output=_BASELINE, exit_code=_BASELINE_RC),
+        baseline_step(),
         Step(command=listing, output=_BEFORE, exit_code=_BEFORE_RC),
-        Step(command=backup_command(request, place.text), output=_LOG, exit_code=_RC),
-        Step(command=f"{events} /c:{MAX_EVENTS_READ}", output=_EVENTS, exit_code=_EVENTS_RC),
+        Step(command=backup_command(request, place.text), output=LOG, exit_code=RC),
+        events_step(),
         Step(command=listing, output=_AFTER, exit_code=_AFTER_RC),
     ]
     if target.kind == "share":
@@ -219,8 +220,8 @@ def items_steps(version: str, target: str) -> tuple[Step, ...]:
 
 def judge(look: JobLook, request: BackupRequest) -> Binding:
     """What a finished run proves, from its files alone. Never raises: what cannot be read is a failure with its kind."""
-    exit_code = look.exit_code(_RC)
-    log = look.files.get(_LOG, b"")
+    exit_code = look.exit_code(RC)
+    log = look.files.get(LOG, b"")
     said = last_lines(log)
     if exit_code is None:
         return _failure("interrupted", "wbadmin left no exit code", said)
@@ -235,8 +236,8 @@ def judge(look: JobLook, request: BackupRequest) -> Binding:
     if exit_code != 0 and says_syntax_error(log):
         return _failure("wbadmin_refused", "wbadmin did not accept the command line", said)
     try:
-        baseline = _baseline(look)
-        events = _events(look, _EVENTS, _EVENTS_RC)
+        baseline = baseline_of(look)
+        events = events_of(look, EVENTS, EVENTS_RC)
     except EventsUnreadable as err:
         return _failure("events_unreadable", f"the event log {CHANNEL} could not be read ({err})", said)
     binding = bind_version(
@@ -249,7 +250,7 @@ def judge(look: JobLook, request: BackupRequest) -> Binding:
     )
     if binding.state != "failed":
         return binding
-    meaning = _HRESULTS.get(binding.hresult or 0)
+    meaning = HRESULTS.get(binding.hresult or 0)
     message = f"{binding.message}: {meaning}" if meaning else binding.message
     if binding.kind == "no_start_event" and exit_code != 0:
         message = f"wbadmin ended with code {exit_code} before a backup began"
@@ -266,26 +267,11 @@ def judge(look: JobLook, request: BackupRequest) -> Binding:
             f". The VM has {request.left_out_disks} disk(s) that a host backup leaves out, and Windows Server Backup may "
             "refuse such a VM on this host: then use engine 'export'"
         )
-    return dataclasses.replace(binding, kind=kind, message=_sentence(message, said))
-
-
-def _events(look: JobLook, name: str, exit_code: str) -> tuple[Any, ...]:
-    code = look.exit_code(exit_code)
-    if code != 0:
-        raise EventsUnreadable(f"wevtutil ended with code {code}")
-    return read_events(look.files.get(name, b""))
-
-
-def _baseline(look: JobLook) -> int:
-    return newest_record_id(_events(look, _BASELINE, _BASELINE_RC))
+    return dataclasses.replace(binding, kind=kind, message=with_output(message, said))
 
 
 def _failure(kind: str, message: str, said: str) -> Binding:
-    return Binding(state="failed", kind=kind, message=_sentence(message, said))
-
-
-def _sentence(message: str, said: str) -> str:
-    return f"{message}; wbadmin printed: {said}" if said else message
+    return Binding(state="failed", kind=kind, message=with_output(message, said))
 
 
 def items_found(data: bytes, request: BackupRequest) -> tuple[list[str], list[str]]:
@@ -314,46 +300,14 @@ def items_found(data: bytes, request: BackupRequest) -> tuple[list[str], list[st
     return found, missing
 
 
-def foreign_jobs(processes: Iterable[RunningProcess]) -> list[str]:
-    """wbadmin processes that run a backup or recovery, as text for a message; the machine runs one at a time."""
-    return [
-        f"process {process.id}: {_verb(process.command_line)}"
-        for process in processes
-        if process.name.casefold() == "wbadmin.exe" and _START_VERB.search(process.command_line)
-    ]
-
-
-def _verb(command_line: str) -> str:
-    match = _START_VERB.search(command_line)
-    return "wbadmin " + " ".join(match[0].split()) if match else "wbadmin"  # no more of it: others may pass a password
-
-
 # --- the engine -----------------------------------------------------------------------------------------------------
 
 
-class WindowsServerBackup:
-    """Windows Server Backup on one machine; see `engine.Engine`.
-
-    Args:
-        client: of the machine whose volumes or VM are backed up.
-        helper_waiting: how to wait for the small jobs that list items; they take seconds.
-    """
-
-    name = NAME
-
-    def __init__(self, client: MachineClient, *, helper_waiting: Waiting) -> None:
-        self._client = client
-        self._jobs = DetachedJobs(client)
-        self._waiting = helper_waiting
-        self._seen: tuple[str, int] | None = None  # the log that `_percent` was read from
-        self._percent: int | None = None
+class WindowsServerBackup(WbadminRuns):
+    """Windows Server Backup on one machine; see `engine.Engine` and `wsb_job.WbadminRuns`."""
 
     def capabilities(self, machine: Mapping[str, Any]) -> Capabilities:
         return capabilities(machine)
-
-    def is_busy(self) -> list[str]:
-        """Backups and recoveries that run on the machine now, ours or not; empty when there is none."""
-        return foreign_jobs(processes_named(self._client, ["wbadmin.exe"]))
 
     def start(self, run_id: str, request: BackupRequest, *, obsolete: Sequence[str] = (), again: bool = False) -> Job:
         """Start a run, or attach to it when the machine knows its id.
@@ -366,69 +320,27 @@ class WindowsServerBackup:
         """
         steps = (*backup_steps(request, run_id), *remove_folders(obsolete))
         place = run_target(parse_target(request.target), request.label, run_id).text
-        if again or not self._jobs.look(run_id).is_known:
-            busy = self.is_busy()
-            if busy:
-                raise BackupError(
-                    "busy",
-                    f"The machine runs another backup or recovery ({'; '.join(busy)}) and can run only one; "
-                    "wait for its end. It is not ours and is left alone.",
-                    {"processes": busy},
-                )
-        attached = self._jobs.start(run_id, steps, f"Backup {run_id} of {request.label}", again=again)
-        return Job(run_id=run_id, engine=NAME, target=place, attached=attached)
+        return self._begin(run_id, steps, place, f"Backup {run_id} of {request.label}", again=again)
 
     def status(self, job: Job, request: BackupRequest) -> JobStatus:
         """One look: task, files, and the log while it runs."""
-        look = self._jobs.look(job.run_id)
-        if not look.is_known:
-            return JobStatus(
-                state="failed", kind="unknown_run", message=f"the machine knows no run {job.run_id}; start it again"
-            )
-        if look.is_done:
-            binding = judge(self._whole(job), request)
+
+        def judged(look: JobLook) -> JobStatus:
+            binding = judge(look, request)
             states: dict[str, Any] = {"succeeded": "succeeded", "warning": "warning"}
-            return JobStatus(
-                state=states.get(binding.state, "failed"), percent=100, kind=binding.kind, message=binding.message
-            )
-        if look.is_interrupted:
-            return JobStatus(state="failed", kind="interrupted", message=_interrupted(job.run_id))
-        if look.is_pending:
-            return JobStatus(state="pending", message="the scheduled task has not begun")
-        return self._progress(job)
+            return JobStatus(state=states.get(binding.state, "failed"), kind=binding.kind, message=binding.message)
 
-    def _whole(self, job: Job) -> JobLook:
-        """A run with all its files; without its log when that has grown too large, it proves nothing by itself."""
-        look = self._jobs.look(job.run_id, _ALL_FILES)
-        if not look.is_done:
-            return look
-        return dataclasses.replace(look, files={**look.files, _LOG: self._log(job, self._jobs.size(job.run_id, _LOG))})
-
-    def _log(self, job: Job, size: int | None) -> bytes:
-        if size is None or size > MAX_LOG_BYTES:
-            return b""
-        return self._jobs.read(job.run_id, [_LOG], limit=2 * MAX_LOG_BYTES).get(_LOG, b"")
-
-    def _progress(self, job: Job) -> JobStatus:
-        """The size tells over CIM whether the log has grown; only then it is read in a shell."""
-        size = self._jobs.size(job.run_id, _LOG)
-        if size is None:
-            return JobStatus(state="running", message="preparing")
-        if size > MAX_LOG_BYTES:
-            return JobStatus(state="running", message=f"the log has {size} bytes, too many to be read while waiting")
-        if (job.run_id, size) != self._seen:
-            self._seen, self._percent = (job.run_id, size), percent(self._log(job, size))
-        return JobStatus(state="running", percent=self._percent)
+        return self._status(job, judged, _ALL_FILES)
 
     def result(self, job: Job, request: BackupRequest) -> BackupResult:
         """The proven outcome of a finished run; lists the items of its version by a second job and waits for that.
 
         Raises: `BackupError` of kind `not_finished` while the run goes on.
         """
-        look = self._whole(job)
+        look = self._whole(job, _ALL_FILES)
         if not look.is_done:
             if look.is_interrupted or not look.is_known:
-                return self._failed(job, "interrupted", _interrupted(job.run_id), {})
+                return self._failed(job, "interrupted", interrupted(job.run_id), {})
             raise BackupError("not_finished", f"The run {job.run_id} has not finished yet; wait for it.")
         binding = judge(look, request)
         evidence = _evidence(look, binding)
@@ -442,7 +354,7 @@ class WindowsServerBackup:
             said = last_lines(items.files.get(_ITEMS, b""))
             lacking = ", ".join(missing) or "its items"
             message = f"version {binding.version} was made, but {lacking} could not be found in it on {job.target}"
-            return self._failed(job, "items_not_listed", _sentence(message, said), evidence)
+            return self._failed(job, "items_not_listed", with_output(message, said), evidence)
         consistency = _consistency(look, items, request)
         warnings = [binding.message] if binding.state == "warning" else []
         if consistency == "saved_state":
@@ -506,43 +418,19 @@ class WindowsServerBackup:
         `waiting.timeout_s` bounds queueing and running together. Raises: `BackupError`: `busy_timeout` when the machine was
         never free, `wait_timeout` when the run goes on (a rerun attaches to it).
         """
-        began = waiting.now()
-        again = False
-        while True:
-            waiting.should_stop()
-            left = dataclasses.replace(waiting, timeout_s=max(0.0, waiting.timeout_s - (waiting.now() - began)))
-            try:
-                job = self.start(run_id, request, obsolete=obsolete, again=again)
-            except BackupError as err:
-                if err.kind != "busy":
-                    raise
-                self._queue(left, str(err), run_id)
-                continue
-            status = wait_for(lambda job=job: self.status(job, request), left, what=f"backup {run_id}")  # type: ignore[misc]
-            if not status.is_finished:
-                raise BackupError(
-                    "wait_timeout",
-                    f"The backup {run_id} still runs after {waiting.timeout_s:.0f} s; it goes on, and running this again "
-                    "attaches to it.",
-                )
-            if status.kind == "busy" or (status.kind == "backup_not_started" and self.is_busy()):
-                self._queue(left, status.message, run_id)
-                again = True
-                continue
-            return self.result(job, request)
-
-    def _queue(self, waiting: Waiting, why: str, run_id: str) -> None:
-        if waiting.timeout_s <= 0:
-            raise BackupError("busy_timeout", f"The backup {run_id} could not begin in time. {why}")
-        waiting.progress(f"backup {run_id} is queued: {why}")
-        waiting.sleep(waiting.poll_s)
+        job = self._run_to_end(
+            run_id,
+            waiting,
+            what=f"backup {run_id}",
+            begin=lambda again: self.start(run_id, request, obsolete=obsolete, again=again),
+            status=lambda job: self.status(job, request),
+            not_begun="backup_not_started",
+        )
+        return self.result(job, request)
 
     def clean_up(self, before: datetime, *, keep: Iterable[str] = ()) -> tuple[str, ...]:
         """Remove the tasks of our finished runs that last ran before a time; pass the ids to `start` as `obsolete`."""
         return tuple(run_id for run_id in self._jobs.old_runs(before, keep=keep) if self._jobs.forget(run_id))
-
-    def restore(self, run_id: str, version: str, target: str, items: Sequence[str]) -> Job:
-        raise BackupError("not_implemented", "Engine wsb does not restore yet; use wbadmin start recovery by hand.")
 
     def stop(self, job: Job) -> None:
         """Stop our own running backup; refused when it cannot be told from somebody else's.
@@ -555,7 +443,7 @@ class WindowsServerBackup:
         processes = [
             process
             for process in processes_named(self._client, ["wbadmin.exe"])
-            if _START_VERB.search(process.command_line)
+            if START_VERB.search(process.command_line)
         ]
         ours = [process for process in processes if job.target.casefold() in process.command_line.casefold()]
         if len(processes) != 1 or ours != processes:
@@ -565,35 +453,28 @@ class WindowsServerBackup:
             )
         self._jobs.run_small(
             job.run_id + STOP_SUFFIX,
-            [Step(command="wbadmin stop job -quiet", output=_LOG, exit_code=_RC)],
+            [Step(command="wbadmin stop job -quiet", output=LOG, exit_code=RC)],
             f"stop of {job.run_id}",
-            exit_code=_RC,
+            exit_code=RC,
             files=[],
             waiting=self._waiting,
         )
 
 
-def _interrupted(run_id: str) -> str:
-    return (
-        f"the run {run_id} was interrupted before it wrote its result (the machine was restarted, or its scheduled task was "
-        "ended or removed); what it left on the target is not used, start a new attempt"
-    )
-
-
 def _evidence(look: JobLook, binding: Binding) -> dict[str, Any]:
     try:
-        baseline: int | None = _baseline(look)
+        baseline: int | None = baseline_of(look)
     except EventsUnreadable:
         baseline = None
     return {
-        "exit_code": look.exit_code(_RC),
+        "exit_code": look.exit_code(RC),
         "baseline_record_id": baseline,
         "start_record_id": None if binding.start is None else binding.start.record_id,
         "end_record_id": None if binding.end is None else binding.end.record_id,
         "end_event_id": None if binding.end is None else binding.end.event_id,
         "template": None if binding.start is None else binding.start.template,
         "hresult": None if binding.hresult is None else f"0x{binding.hresult:08X}",
-        "logs": list(log_paths(look.files.get(_LOG, b""))),
+        "logs": list(log_paths(look.files.get(LOG, b""))),
     }
 
 
@@ -603,7 +484,7 @@ def _consistency(look: JobLook, items: JobLook, request: BackupRequest) -> Consi
     if request.vm_state in ("off", "saved"):
         return "off"  # its caption says "offline" too, but the backup took nothing away
     # The log and the items name the VM by its caption; the events' ComponentInfo may as well.
-    for data in (look.files.get(_LOG, b""), look.files.get(_EVENTS, b""), items.files.get(_ITEMS, b"")):
+    for data in (look.files.get(LOG, b""), look.files.get(EVENTS, b""), items.files.get(_ITEMS, b"")):
         found = consistency_of(data, request.vm_name)
         if found != "unknown":
             return found

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup import ENGINES, wsb
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup import ENGINES, wsb, wsb_job
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup import backup_set as sets
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.backup_set import BackupSet
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.detached_job import (
@@ -428,6 +428,9 @@ class Machine:
 
     def run(self, command, *, max_output_bytes=0):
         self.lines.append(command)
+        if command.startswith("rd /s /q "):
+            self.files.pop(command.rpartition("\\")[2], None)
+            return ShellResult(0, b"", b"")
         output = b""
         for part in command.split(" & "):
             mark, path = re.fullmatch(r"echo (==[^=]+==)& type (\S+) 2>nul", part).groups()
@@ -523,7 +526,7 @@ def test_progress_is_shown_while_waiting(machine):
     assert engine.status(job, host_request()).message == "preparing"
     machine.files[RUN] = {"log.txt": "copied (7%).\r\ncopied (42%).\r\n"}
     assert engine.status(job, host_request()).percent == 42
-    machine.files[RUN] = {"log.txt": "x" * (wsb.MAX_LOG_BYTES + 1)}
+    machine.files[RUN] = {"log.txt": "x" * (wsb_job.MAX_LOG_BYTES + 1)}
     assert engine.status(job, host_request()).percent is None
     machine.files[RUN] = {}
     engine.run(RUN, host_request(), waiting)
@@ -723,12 +726,6 @@ def test_only_old_finished_runs_of_ours_are_cleaned_up(machine):
 def test_the_feature_is_told_by_its_engines_service(machine, service, expected):
     machine.has_service = service
     assert wsb.windows_server_backup(machine) == expected
-
-
-def test_restoring_is_not_there_yet_and_says_so(machine):
-    with pytest.raises(BackupError) as caught:
-        machine.engine().restore(RUN, VERSION, "E:", [VM_ID])
-    assert caught.value.kind == "not_implemented"
 
 
 def test_a_lost_lease_ends_the_wait_and_leaves_the_job_running(machine):
