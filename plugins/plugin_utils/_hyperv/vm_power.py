@@ -121,7 +121,7 @@ def change_power(client: CimClient, vm_id: str, wanted: Wanted, hands: Hands, *,
     goal = "off" if wanted == "shut_down" else wanted
     if power.state == goal:
         return PowerChange(before=power.state, after=power.state)
-    _check_possible(power, wanted, force=force)
+    check_possible(power, wanted, force=force)
     if wanted == "shut_down" and power.state == "running":
         _shut_down(client, vm_id, power, hands, force=force)
     else:
@@ -172,7 +172,8 @@ def wait_for_heartbeat(client: CimClient, vm_id: str, hands: Hands) -> str:
 # --- Steps ----------------------------------------------------------------------------------------------------------
 
 
-def _check_possible(power: VmPower, wanted: Wanted, *, force: bool) -> None:
+def check_possible(power: VmPower, wanted: Wanted, *, force: bool) -> None:
+    """What can be known before anything is asked. Raises: Precondition, as `change_power`."""
     if power.state == "saved" and wanted in ("off", "shut_down"):
         raise Precondition(
             "vm_saved",
