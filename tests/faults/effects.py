@@ -17,7 +17,7 @@ from simulator.cim import CimFault
 from simulator.door_memory import endpoint_of
 from simulator.endpoint import Reply
 from simulator.faults import GARBAGE, Dropped
-from simulator.hyperv_power import OFF, RUNNING
+from simulator.virtual_machine import OFF, RUNNING
 from simulator.windows_backup import Failure
 
 if TYPE_CHECKING:
@@ -62,24 +62,24 @@ class Effect:
     Attributes:
         text: for the table in the documentation.
         act: does it at the exchange; what it returns is what the client gets.
-        every: at every which exchange of a kind it is tried; 1 is each, 0 is none.
+        others: at every which exchange that is no change it is tried; changes are never left out.
         while_job: the exchanges at which a backup runs somewhere count as changes.
         only_job: no other exchanges are tried.
         of_the_wire: only this exchange is harmed; the world is not.
+        applies: whether there is anything to do in the world as it is now.
     """
 
     name: str
     text: str
     act: Act
-    changes: int = 1
-    shells: int = 6
-    reads: int = 6
+    others: int = 12
     while_job: bool = False
     only_job: bool = False
     of_the_wire: bool = False
+    applies: Callable[[Any], bool] = lambda _vm: True
 
     def every(self, kind: str) -> int:
-        return {CHANGE: self.changes, SHELL: self.shells, READ: self.reads}[kind]
+        return 1 if kind == CHANGE else self.others
 
 
 # -- the wire -------------------------------------------------------------------------------------------------------------
@@ -226,67 +226,74 @@ def is_busy(machine: Any) -> bool:
 
 EFFECTS: tuple[Effect, ...] = (
     Effect(
-        name="drop_before", of_the_wire=True, text="connection dropped before the request arrives", act=_drop_before
+        name="drop_before",
+        others=12,
+        of_the_wire=True,
+        text="connection dropped before the request arrives",
+        act=_drop_before,
     ),
-    Effect(
-        name="drop_after", of_the_wire=True, text="request executed, reply lost", act=_drop_after, shells=3, reads=3
-    ),
+    Effect(name="drop_after", others=6, of_the_wire=True, text="request executed, reply lost", act=_drop_after),
     Effect(
         name="http_400",
+        others=16,
         of_the_wire=True,
         text="HTTP 400, as after a keep-alive drop",
         act=_status(400),
-        reads=12,
-        shells=12,
     ),
-    Effect(name="http_401", of_the_wire=True, text="HTTP 401 once", act=_status(401), reads=12, shells=12),
-    Effect(name="http_503", of_the_wire=True, text="HTTP 503", act=_status(503), reads=12, shells=12),
+    Effect(name="http_401", others=16, of_the_wire=True, text="HTTP 401 once", act=_status(401)),
+    Effect(name="http_503", others=16, of_the_wire=True, text="HTTP 503", act=_status(503)),
     Effect(
-        name="fault", of_the_wire=True, text="SOAP fault w:InternalError", act=_fault(2150858755, "w:InternalError")
+        name="fault",
+        others=12,
+        of_the_wire=True,
+        text="SOAP fault w:InternalError",
+        act=_fault(2150858755, "w:InternalError"),
     ),
-    Effect(name="quota", of_the_wire=True, text="quota fault", act=_fault(QUOTA, "w:QuotaLimit"), reads=12, shells=12),
+    Effect(name="quota", others=16, of_the_wire=True, text="quota fault", act=_fault(QUOTA, "w:QuotaLimit")),
     Effect(
         name="timeout_before",
+        others=16,
         of_the_wire=True,
         text="operation timeout, not executed",
         act=_fault(TIMED_OUT, "w:TimedOut"),
-        reads=12,
     ),
     Effect(
         name="timeout_after",
+        others=16,
         of_the_wire=True,
         text="operation timeout, though executed",
         act=_fault(TIMED_OUT, "w:TimedOut", executed=True),
-        reads=12,
-        shells=12,
     ),
-    Effect(name="truncated", of_the_wire=True, text="reply cut in the middle", act=_truncated, reads=12, shells=12),
-    Effect(name="garbage", of_the_wire=True, text="reply that is no SOAP", act=_garbage, reads=12, shells=12),
-    Effect(name="outage", text="machine out of reach until the run has ended", act=_outage, shells=3, reads=3),
-    Effect(name="killed", text="controller killed, worker and all", act=_killed, shells=3, reads=3, while_job=True),
-    Effect(
-        name="orphaned", text="parent killed, its worker alive beside the rerun", act=_orphaned, shells=12, reads=12
-    ),
-    Effect(name="overtaken", text="run suspended, overtaken by another, woken up", act=_overtaken, shells=12, reads=12),
-    Effect(name="two_at_once", text="two runs on one VM at once", act=_two_at_once, shells=20, reads=20),
+    Effect(name="truncated", others=16, of_the_wire=True, text="reply cut in the middle", act=_truncated),
+    Effect(name="garbage", others=16, of_the_wire=True, text="reply that is no SOAP", act=_garbage),
+    Effect(name="outage", others=6, text="machine out of reach until the run has ended", act=_outage),
+    Effect(name="killed", others=6, text="controller killed, worker and all", act=_killed, while_job=True),
+    Effect(name="orphaned", others=24, text="parent killed, its worker alive beside the rerun", act=_orphaned),
+    Effect(name="overtaken", others=24, text="run suspended, overtaken by another, woken up", act=_overtaken),
+    Effect(name="two_at_once", others=40, text="two runs on one VM at once", act=_two_at_once),
     Effect(
         name="restart_host",
+        others=24,
         text="host restarted, its disks renumbered",
         act=_restart_host,
         while_job=True,
-        reads=12,
-        shells=12,
     ),
-    Effect(name="restart_guest", text="guest restarted", act=_restart_guest, while_job=True, reads=12, shells=12),
+    Effect(name="restart_guest", others=24, text="guest restarted", act=_restart_guest, while_job=True),
     Effect(
         name="turned_off",
+        applies=lambda vm: vm is not None and vm.running,
+        others=24,
         text="operator turns the VM off, and on before the rerun",
         act=_turned_off,
-        reads=12,
-        shells=12,
     ),
-    Effect(name="turned_on", text="operator starts the VM", act=_turned_on, reads=40, shells=40),
-    Effect(name="job_fails_0", text="engine's job fails at once", act=_job_fails(0), shells=24, reads=24),
+    Effect(
+        name="turned_on",
+        applies=lambda vm: vm is not None and not vm.running,
+        others=24,
+        text="operator starts the VM",
+        act=_turned_on,
+    ),
+    Effect(name="job_fails_0", others=40, text="engine's job fails at once", act=_job_fails(0)),
     Effect(name="job_fails_50", text="engine's job fails at 50 percent", act=_job_fails(50), only_job=True),
     Effect(name="job_fails_99", text="engine's job fails at 99 percent", act=_job_fails(99), only_job=True),
     Effect(name="engine_dies", text="the engine's service dies", act=_engine_dies, only_job=True),

@@ -29,17 +29,18 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from simulator.assumed import import_everything
+from simulator.assumed import Switches, import_everything
 from simulator.door_memory import rules_of
 from simulator.endpoint import Reply, Summary
 from simulator.world import World
 
 from . import one_process
-from .effects import CHANGE, READ, Effect, is_busy, kind_of
+from .effects import READ, Effect, is_busy, kind_of
 from .invariants import BASE, Glance, glance, holds_a_lease, no_secret, nobody_left_quiesced, nothing_runs
 from .one_process import Command, Controller
 from .scenarios import Scenario, hooks_in, inventory_of
@@ -99,6 +100,9 @@ class Undisturbed:
     status: int
     seconds: float
     last_words: str = ""
+    kinds: list[str] = dataclasses.field(default_factory=list)
+    runs: int = 1
+    asked: list[str] = dataclasses.field(default_factory=list)  # switches of the simulator that were read
 
 
 class Stage:
@@ -221,7 +225,8 @@ class Case:
         try:
             reply = carry()
         finally:
-            self.watch.look()
+            if not _only_looks(data) or _busy(self.world):
+                self.watch.look()
         if asked is not None and asked == without_ids(data) and fingerprint(self.world) == self._state:
             self._rest = ("wrong" if self.watch.findings else "repaired", [])
             assert self.done is not None
@@ -305,7 +310,7 @@ class Case:
                 if getattr(now, name) != getattr(self._after_rerun, name) and self.runs[1].status == 0:
                     findings.append(f"the overtaken run changed {name} after the other one had finished")
         for number, run in enumerate(self.runs):
-            if run.status not in (0, None, one_process.KILLED) and (not run.kinds or "internal" in run.kinds):
+            if run.status not in (0, None, one_process.KILLED) and (not run.named or "internal" in run.kinds):
                 findings.append(
                     f"run {number + 1} failed without a name of its own: {run.last_words or run.screen[-3:]}"
                 )
@@ -325,7 +330,7 @@ class Case:
                 return "wrong", findings
             return f"refused: {refused[0]}", findings
         findings += self.scenario.proof(self.world, now)
-        findings += _differences(self._end, _plain(self.scenario.end_state(self.world, now)))
+        findings += differences(self._end, _plain(self.scenario.end_state(self.world, now)))
         beside = self.scenario.others(now)
         return (f"same, beside {beside}" if beside else "same"), findings
 
@@ -411,11 +416,11 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str, sort_keys=True))
 
 
-def _differences(wanted: Any, found: Any, path: str = "") -> list[str]:
+def differences(wanted: Any, found: Any, path: str = "") -> list[str]:
     """Where two JSON values differ, a few of them."""
     if type(wanted) is type(found) is dict:
         keys = [*wanted, *(key for key in found if key not in wanted)]
-        parts = [_differences(wanted.get(key), found.get(key), f"{path}/{key}") for key in keys]
+        parts = [differences(wanted.get(key), found.get(key), f"{path}/{key}") for key in keys]
         return [line for part in parts for line in part][:8]
     if wanted == found:
         return []
@@ -480,11 +485,10 @@ class Trunk:
             self.stopped_at = self.stopped_at or self._number
         summary = one_process.summary_of(machine, data)
         what, kind, busy = describe(summary), kind_of(summary), _busy(self._stage.world)
+        vm = self._scenario.vm_of(self._stage.world)
         for effect in self._choose(self._number, what, kind, busy) if self.stopped_at is None else ():
-            if self._fork():
-                self._begin(effect, what, kind)
-                assert self._case is not None
-                return self._case.act(machine, data, carry, kind)
+            if effect.applies(vm) and self._fork():
+                return self._begin(effect, what, kind).act(machine, data, carry, kind)
         try:
             return carry()
         finally:
@@ -520,12 +524,14 @@ class Trunk:
         if status:
             print(f"a case ended with status {status}", file=sys.stderr, flush=True)
 
-    def _begin(self, effect: Effect, what: str, kind: str) -> None:
+    def _begin(self, effect: Effect, what: str, kind: str) -> Case:
         self._what, self._kind, self._began = what, kind, time.monotonic()
-        self._case = Case(self._stage, self._watch, effect, self._number, self._command, self._undisturbed.end)
-        self._case.done = self._finish
-        self._case.may_stop_early = self._number % PLAY_OUT != 0
-        self._case.memory = self._memory
+        case = Case(self._stage, self._watch, effect, self._number, self._command, self._undisturbed.end)
+        case.done = self._finish
+        case.may_stop_early = self._number % PLAY_OUT != 0
+        case.memory = self._memory
+        self._case = case
+        return case
 
     def _finish(self, case: Case) -> NoReturn:
         try:
@@ -568,6 +574,11 @@ class Trunk:
         os.close(handle)
 
 
+def _only_looks(request: bytes) -> bool:
+    """An enumeration: with nothing running, it leaves the world as it was."""
+    return b"/enumeration/Enumerate<" in request or b"/enumeration/Pull<" in request
+
+
 def describe(summary: Summary) -> str:
     name = f"{summary.class_name}.{summary.method}" if summary.method else summary.class_name
     if summary.query:
@@ -581,14 +592,25 @@ def _busy(world: Any) -> bool:
     return any(is_busy(machine) for machine in world.machines)
 
 
-def undisturbed(scenario: Scenario, *, switches: Mapping[str, str] | None = None) -> Undisturbed:
-    """The run without a fault, in a fork of its own so that it leaves nothing behind."""
+def undisturbed(scenario: Scenario, *, switches: Mapping[str, str] | None = None, runs: int = 1) -> Undisturbed:
+    """The run without a fault, in a fork of its own so that it leaves nothing behind; repeated until it is well, `runs` times."""
     one_process.prepare()
-    found = in_fork(lambda: _undisturbed(scenario, switches))
+    return as_undisturbed(in_fork(lambda: run_undisturbed(scenario, switches, runs)))
+
+
+def as_undisturbed(found: Mapping[str, Any]) -> Undisturbed:
     return Undisturbed(**{**found, "exchanges": [tuple(one) for one in found["exchanges"]]})
 
 
-def _undisturbed(scenario: Scenario, switches: Mapping[str, str] | None) -> Mapping[str, Any]:
+def run_undisturbed(scenario: Scenario, switches: Mapping[str, str] | None, runs: int) -> Mapping[str, Any]:
+    asked: set[str] = set()
+    read = Switches.__getitem__
+
+    def recorded(chosen: Switches, identifier: str) -> str:
+        asked.add(identifier)
+        return read(chosen, identifier)
+
+    Switches.__getitem__ = recorded  # type: ignore[method-assign]  # this fork does nothing else
     stage = Stage(scenario, switches=switches)
     watch = Watch(stage)
     seen: list[tuple[str, str, bool]] = []
@@ -604,10 +626,13 @@ def _undisturbed(scenario: Scenario, switches: Mapping[str, str] | None) -> Mapp
     stage.controller.hook = hook
     began = time.monotonic()
     try:
-        command = stage.run()
-        now = watch.look()
+        commands = [stage.run()]
+        while commands[-1].status and len(commands) < runs:
+            stage.world.clock.advance(BETWEEN_RUNS_S)
+            commands.append(stage.run())
+        command, now = commands[-1], watch.look()
         findings = [*watch.findings, *nobody_left_quiesced(now), *nothing_runs(stage.world)]
-        findings += no_secret(stage.world, _texts(stage, [command]))
+        findings += no_secret(stage.world, _texts(stage, commands))
         if command.status == 0:
             findings += scenario.proof(stage.world, now)
         return dataclasses.asdict(
@@ -617,7 +642,10 @@ def _undisturbed(scenario: Scenario, switches: Mapping[str, str] | None) -> Mapp
                 findings=findings,
                 status=int(command.status or 0),
                 seconds=time.monotonic() - began,
-                last_words=f"{', '.join(command.kinds)}: {command.last_words}" if command.status else "",
+                last_words=command.last_words if command.status else "",
+                kinds=command.kinds,
+                runs=len(commands),
+                asked=sorted(asked),
             )
         )
     finally:
@@ -626,25 +654,59 @@ def _undisturbed(scenario: Scenario, switches: Mapping[str, str] | None) -> Mapp
 
 def in_fork(work: Callable[[], Mapping[str, Any]]) -> Any:
     """What `work` returns, done in a fork; RuntimeError with its traceback when it fails."""
+    return next(in_forks([work], jobs=1))()
+
+
+def in_forks(works: Iterable[Callable[[], Mapping[str, Any]]], *, jobs: int) -> Iterator[Callable[[], Any]]:
+    """Each piece of work in a fork of its own, several at once; gives, in order, what to call for each one's answer."""
+    begun: deque[tuple[int, int]] = deque()
+    for work in works:
+        if len(begun) >= jobs:
+            yield _ended(*begun.popleft())
+        begun.append(_begun(work))
+    while begun:
+        yield _ended(*begun.popleft())
+
+
+def _begun(work: Callable[[], Mapping[str, Any]]) -> tuple[int, int]:
     reader, writer = os.pipe()
     pid = os.fork()
-    if not pid:
-        os.close(reader)
-        try:
-            answer = {"found": work()}
-        except BaseException:  # noqa: BLE001  # carried to the parent
-            answer = {"trouble": traceback.format_exc()}
-        with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "w") as stream:
-            json.dump(answer, stream, default=str)
-        os._exit(0)
-    os.close(writer)
+    if pid:
+        os.close(writer)
+        return pid, reader
+    os.close(reader)
+    gc.disable()
+    try:
+        answer: dict[str, Any] = {"found": work()}
+    except BaseException:  # noqa: BLE001  # carried to the parent
+        answer = {"trouble": traceback.format_exc()}
+    with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "w") as stream:
+        json.dump(answer, stream, default=str)
+    os._exit(0)
+
+
+def _ended(pid: int, reader: int) -> Callable[[], Any]:
     with os.fdopen(reader) as stream:
         text = stream.read()
     os.waitpid(pid, 0)
     answer = json.loads(text or '{"trouble": "the fork died"}')
-    if "trouble" in answer:
-        raise RuntimeError(answer["trouble"])
-    return answer["found"]
+
+    def found() -> Any:
+        if "trouble" in answer:
+            raise RuntimeError(answer["trouble"])
+        return answer["found"]
+
+    return found
 
 
-__all__ = ["CHANGE", "Case", "Result", "Trunk", "Undisturbed", "describe", "in_fork", "undisturbed"]
+__all__ = [
+    "Case",
+    "Result",
+    "Trunk",
+    "Undisturbed",
+    "as_undisturbed",
+    "differences",
+    "in_forks",
+    "run_undisturbed",
+    "undisturbed",
+]

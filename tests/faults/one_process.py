@@ -71,6 +71,11 @@ class Command:
         found = [str((done.result.get("error") or {}).get("kind", "")) for done in self.failures()]
         return [kind for number, kind in enumerate(found) if kind and kind not in found[:number]]
 
+    @property
+    def named(self) -> bool:
+        """Whether something says why it failed: a task's `error.kind`, or the sentence of a role's own check."""
+        return bool(self.kinds) or any(done.action.endswith(".assert") for done in self.failures())
+
 
 class ParentGone(BaseException):
     """ansible-playbook was killed: the task that its worker was in has ended, and no other follows."""
@@ -306,7 +311,7 @@ def _forget_channels() -> None:
     """A worker's channels die with it."""
     channel = sys.modules.get(f"{_UTILS}._channel")
     if channel is not None:
-        channel._channels.clear()  # type: ignore[attr-defined]
+        channel._channels.clear()
 
 
 def _display(_self: object, text: str, *_arguments: Any, **_more: Any) -> None:
@@ -366,8 +371,8 @@ def _replace_transport() -> None:
     """Put the world in the place of pywinrm and pypsrp, and its clock in the place of the controller's."""
     import importlib
 
-    channel = importlib.import_module(f"{_UTILS}._channel")
-    task = importlib.import_module(f"{_UTILS}._task")
+    channel: Any = importlib.import_module(f"{_UTILS}._channel")
+    task: Any = importlib.import_module(f"{_UTILS}._task")
     if channel._PLUGINS.get("winrm") is _in_memory:
         return
     channel._PLUGINS = {"winrm": _in_memory, "psrp": _in_memory}
