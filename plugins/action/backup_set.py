@@ -19,7 +19,10 @@ from pathlib import Path
 from ..plugin_utils._backup import backup_set as sets
 from ..plugin_utils._backup.detached_job import DetachedJobs
 from ..plugin_utils._backup.errors import BackupError
+from ..plugin_utils._backup.restore_record import FINISHED, begin_restore, check_restore_id, end_restore, find_restore
+from ..plugin_utils._backup.set_choice import phases_of, refusal
 from ..plugin_utils._backup.set_copy import copy_path, copy_set
+from ..plugin_utils._backup.set_recording import attempt_of, judged, new_set, sentence_of
 from ..plugin_utils._backup.set_store import REGISTRY_BASE, SetStore
 from ..plugin_utils._backup.target import parse_target
 from ..plugin_utils._backup.wsb import check_vss_backup_types
@@ -27,25 +30,6 @@ from ..plugin_utils._guard import Guard, strategy_of, waiting_of
 from ..plugin_utils._hyperv import Registry, observe_host, utc_now
 from ..plugin_utils._task import HypervAction, Outcome, Run, TaskError
 
-#: Failures after which the job may still run or the record may still be continued: the set stays open for a rerun.
-CONTINUABLE = frozenset(
-    {
-        "unreachable",
-        "reply_lost",
-        "outcome_unknown",
-        "timeout",
-        "wait_timeout",
-        "busy_timeout",
-        "orphaned",
-        "quota",
-        "http",
-        "protocol",
-        "authentication",
-        "helper_timeout",
-        "superseded",
-        "busy",
-    }
-)
 _COPY_TIMEOUT_S = 900.0
 
 
@@ -53,7 +37,11 @@ class ActionModule(HypervAction):
     SPEC: t.ClassVar[dict[str, t.Any]] = {
         "argument_spec": {
             "vm": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["open", "recorded", "closed"], "required": True},
+            "state": {
+                "type": "str",
+                "choices": ["open", "recorded", "closed", "restoring", "restored"],
+                "required": True,
+            },
             "set_id": {"type": "str"},
             "lease": {"type": "str"},
             "coverage": {"type": "dict"},
@@ -74,17 +62,31 @@ class ActionModule(HypervAction):
             "failure_kind": {"type": "str"},
             "copy_beside_backup": {"type": "bool", "default": False},
             "controller_copy": {"type": "str"},
+            "set": {"type": "dict"},
+            "restore_id": {"type": "str", "default": "r1"},
+            "restore_phase": {"type": "str", "choices": ["both", "host", "guest"], "default": "both"},
+            "host_result": {"type": "dict"},
+            "guest_result": {"type": "dict"},
         },
         "required_if": [
             ("state", "open", ("coverage", "host_target")),
             ("state", "recorded", ("set_id", "phase")),
             ("state", "closed", ("set_id",)),
+            ("state", "restoring", ("set",)),
+            ("state", "restored", ("set_id",)),
         ],
     }
-    IDENTITIES = frozenset({"vm", "set_id"})
+    IDENTITIES = frozenset({"vm", "set_id", "restore_id"})
 
     def perform(self, run: Run) -> Outcome:
-        return {"open": self._open, "recorded": self._recorded, "closed": self._closed}[run.arguments["state"]](run)
+        states = {
+            "open": self._open,
+            "recorded": self._recorded,
+            "closed": self._closed,
+            "restoring": self._restoring,
+            "restored": self._restored,
+        }
+        return states[run.arguments["state"]](run)
 
     # -- open ----------------------------------------------------------------------------------------------------------
 
@@ -139,7 +141,7 @@ class ActionModule(HypervAction):
             run.changed = True
         if decision.action != "open":
             return by_id[str(decision.set_id)], by_id[str(decision.set_id)]
-        item = _new_set(run, vm, host, decision.set_id or sets.new_set_id(vm["id"], now, run.new_id()), now)
+        item = new_set(run.arguments, vm, host, decision.set_id or sets.new_set_id(vm["id"], now, run.new_id()), now)
         stored = store.write(item)
         run.changed = True
         return None, stored
@@ -154,7 +156,7 @@ class ActionModule(HypervAction):
         if decision.action != "open":
             item = by_id[str(decision.set_id)]
             return _outcome(run, item, before=item, lease=None)
-        item = _new_set(run, vm, host, decision.set_id or sets.new_set_id(vm["id"], now, run.new_id()), now)
+        item = new_set(run.arguments, vm, host, decision.set_id or sets.new_set_id(vm["id"], now, run.new_id()), now)
         run.changed = True
         return _outcome(run, item, before=None, lease=None)
 
@@ -198,7 +200,7 @@ class ActionModule(HypervAction):
             raise TaskError("no_result", f"phase {phase} needs result, the registered result of {phase}_backup")
         if result.get("planned") or result["job"].get("state") is None:
             return item
-        attempt = _attempt(result)
+        attempt = attempt_of(result)
         purposes = [(one.run_id, one.purpose) for one in (*sets.what_is_left(item).phases, *item.attempts(phase))]
         attempt = dataclasses.replace(attempt, purpose=dict(purposes).get(attempt.run_id, attempt.purpose))
         changed = sets.record_phase(item, phase, attempt, now)
@@ -225,7 +227,7 @@ class ActionModule(HypervAction):
         warnings: list[str] = []
         try:
             now = utc_now(run.client)
-            closed = self._stored(run, item, _judged(arguments, item, now))
+            closed = self._stored(run, item, judged(arguments, item, now))
             if closed.state in ("good", "degraded") and not run.check_mode:
                 closed = self._copied(run, closed, warnings)
         finally:
@@ -249,6 +251,87 @@ class ActionModule(HypervAction):
         changed = self._stored(run, item, sets.add_copy(changed, _controller_path(folder, item), utc_now(run.client)))
         _write_controller_copy(folder, changed, warnings)
         return changed
+
+    # -- restoring -----------------------------------------------------------------------------------------------------
+
+    def _restoring(self, run: Run) -> Outcome:
+        """Take the VM's lease and open the restore's entry; a set that this host does not know is brought into its registry."""
+        arguments = run.arguments
+        given = sets.from_result(arguments["set"])
+        why = refusal(given, restore_phase=arguments["restore_phase"], vm_id=arguments["vm"])
+        if why is not None:
+            raise TaskError(why[0], why[1])
+        store = _store(run)
+        stored = store.read(given.set_id)
+        item = stored or dataclasses.replace(given, revision=0)
+        if item.vm_id != given.vm_id:
+            raise TaskError(
+                "wrong_set",
+                f"the set {item.set_id} on {run.target} is of another VM than the one that was passed as set",
+            )
+        known = find_restore(item, arguments["restore_id"])
+        if known is not None and known.get("state") == FINISHED:
+            return _restore_outcome(run, item, before=item, lease=None)
+        host = observe_host(run.client, vms=[]).host.name
+        if run.check_mode:
+            begun = self._begun(run, item, host)
+            run.changed = True
+            return _restore_outcome(run, begun, before=stored, lease=None)
+        guard = Guard(run, run.client)
+        waiting = waiting_of(
+            run,
+            timeout_s=float(arguments["queue_timeout"]),
+            poll_s=float(arguments["poll_interval"]),
+            should_stop=guard.check,
+        )
+        if arguments["lease"]:
+            guard.attach(arguments["lease"])
+        guard.take_vm(item.vm_id, waiting)
+        try:
+            item = store.read(given.set_id) or item  # as it is now that nobody else writes it
+            begun = self._begun(run, item, host)
+            if begun != stored:
+                begun = store.write(begun)
+                run.changed = True
+        except BaseException:
+            guard.release()
+            raise
+        return _restore_outcome(run, begun, before=stored, lease=guard.lease)
+
+    @staticmethod
+    def _begun(run: Run, item: sets.BackupSet, host: str) -> sets.BackupSet:
+        return begin_restore(
+            item,
+            check_restore_id(run.arguments["restore_id"]),
+            restore_phase=run.arguments["restore_phase"],
+            host=host,
+            now=utc_now(run.client),
+        )
+
+    def _restored(self, run: Run) -> Outcome:
+        arguments = run.arguments
+        item = self._existing(run)
+        if item is None:
+            return _nothing_planned(run)
+        guard = self._attached(run)
+        warnings: list[str] = []
+        try:
+            if run.check_mode and find_restore(item, arguments["restore_id"]) is None:
+                return _nothing_planned(run)
+            ended = end_restore(
+                item,
+                arguments["restore_id"],
+                now=utc_now(run.client),
+                host_result=arguments["host_result"],
+                guest_result=arguments["guest_result"],
+                failure=arguments["failure"],
+                failure_kind=arguments["failure_kind"],
+            )
+            stored = self._stored(run, item, ended)
+        finally:
+            if guard is not None:
+                guard.release()
+        return _restore_outcome(run, stored, before=item, lease=None, warnings=warnings)
 
     # -- shared --------------------------------------------------------------------------------------------------------
 
@@ -290,82 +373,6 @@ def _store(run: Run) -> SetStore:
     return SetStore(Registry(run.client, REGISTRY_BASE))
 
 
-def _new_set(run: Run, vm: t.Mapping[str, t.Any], host: str, set_id: str, now: datetime) -> sets.BackupSet:
-    arguments, coverage = run.arguments, run.arguments["coverage"]
-    waivers = [sets.Waiver(kind="accept_gap", value=text, date=now) for text in coverage.get("accepted") or ()]
-    if coverage.get("guest_storage") == "none":
-        waivers.append(sets.Waiver(kind="guest_storage_none", value=str(vm["name"]), date=now))
-    return sets.BackupSet(
-        set_id=set_id,
-        vm={
-            "id": vm["id"],
-            "name": vm["name"],
-            "generation": vm["generation"],
-            "host": host,
-            "guest_engine": arguments["guest_engine"],
-            "host_engine": arguments["host_engine"],
-            "guest_target": arguments["guest_target"],
-            "host_target": arguments["host_target"],
-        },
-        opened=now,
-        updated=now,
-        max_skew_s=float(arguments["max_skew"]),
-        vss_backup_type={"guest": arguments["guest_vss_backup_type"], "host": arguments["host_vss_backup_type"]},
-        automatic_start_action=vm["automatic_start_action"],
-        allow_offline=arguments["allow_offline"],
-        guest_phase_needed=bool(coverage.get("guest_volumes")),
-        disks=tuple(coverage.get("disks") or ()),
-        notes=tuple(coverage.get("notes") or ()),
-        waivers=tuple(waivers),
-    )
-
-
-def _attempt(result: t.Mapping[str, t.Any]) -> sets.Attempt:
-    """An attempt of the record from the registered result of guest_backup or host_backup."""
-    job, proven = result["job"], result.get("result") or {}
-    run_id = str(job["run_id"])
-    started = proven.get("started") or result.get("started")
-    return sets.Attempt(
-        number=int(run_id.rpartition(".")[2]),
-        run_id=run_id,
-        engine=str(proven.get("engine") or "wsb"),
-        machine=str(result.get("machine")),
-        target=str(proven.get("target") or ""),
-        started=datetime.fromisoformat(str(started)),
-        outcome=str(proven.get("state") or "running"),
-        ended=_moment(proven.get("ended")),
-        version=proven.get("version"),
-        snapshot_time=_moment(proven.get("snapshot_time")),
-        clock_offset_s=float(proven.get("clock_offset_s") or result.get("clock_offset_s") or 0.0),
-        consistency=str(proven.get("consistency") or "unknown"),
-        listed=bool(proven.get("listed")),
-        warnings=tuple(proven.get("warnings") or ()),
-        evidence=dict(proven.get("evidence") or {}),
-        error={"kind": proven.get("kind"), "message": proven.get("message")}
-        if proven.get("state") == "failed"
-        else None,
-    )
-
-
-def _moment(text: object) -> datetime | None:
-    return datetime.fromisoformat(str(text)) if text else None
-
-
-def _judged(arguments: t.Mapping[str, t.Any], item: sets.BackupSet, now: datetime) -> sets.BackupSet:
-    """What closing makes of a set: its own judgement, a failure, or nothing yet when a rerun can continue it."""
-    if not item.is_open:
-        return item  # another run may have closed it; its verdict stands
-    failure, kind = arguments["failure"], arguments["failure_kind"]
-    done = not sets.what_is_left(item).phases
-    if failure and not done:
-        return item if kind in CONTINUABLE else sets.close_as_failed(item, failure, now)
-    coverage = arguments["coverage"] or {}
-    closed = sets.close(item, now, uncovered=coverage.get("uncovered") or (), accepted=coverage.get("accepted") or ())
-    if failure and closed.state in ("good", "degraded"):
-        return dataclasses.replace(closed, state="degraded", reasons=(failure, *closed.reasons))
-    return closed
-
-
 def _outcome(
     run: Run,
     item: sets.BackupSet,
@@ -385,30 +392,36 @@ def _outcome(
             phase: todo[phase].attempt if phase in todo else max(1, len(item.attempts(phase))) for phase in sets.PHASES
         },
         "quiesced": left.unquiesce,
-        "sentence": _sentence(item),
+        "sentence": sentence_of(item),
+        "restore": None,
         **(more or {}),
     }
     return Outcome(data=data, changed=run.changed, diff=_diff(before, item) if run.changed else (), warnings=warnings)
 
 
+def _restore_outcome(
+    run: Run,
+    item: sets.BackupSet,
+    *,
+    before: sets.BackupSet | None,
+    lease: str | None,
+    warnings: t.Sequence[str] = (),
+) -> Outcome:
+    entry = dict(find_restore(item, run.arguments["restore_id"]) or {})
+    left = [] if entry.get("state") == FINISHED else list(phases_of(str(entry.get("phase") or "both"), item))
+    shown = _outcome(run, item, before=before, lease=lease, warnings=warnings)
+    data = {
+        **shown.data,
+        "left": left,
+        "restore": {**entry, "automatic_start_action": item.automatic_start_action},
+    }
+    return dataclasses.replace(shown, data=data)
+
+
 def _nothing_planned(run: Run) -> Outcome:
-    data = {"set": None, "lease": None, "left": [], "attempts": {}, "quiesced": False, "sentence": "", "planned": True}
+    data = {"set": None, "lease": None, "left": [], "attempts": {}, "quiesced": False, "sentence": "", "restore": None}
+    data["planned"] = True
     return Outcome(data=data, changed=True)
-
-
-def _sentence(item: sets.BackupSet) -> str:
-    guest, host = sets.best_pair(item)
-    name = f"backup set {item.set_id} of VM {item.vm.get('name')}"
-    parts = [f"{name} is {item.state}"]
-    if host is not None:
-        parts.append(f"host version {host.version} on {host.target}")
-    if guest is not None:
-        parts.append(f"guest version {guest.version} on {guest.target}")
-    if item.skew_s is not None:
-        parts.append(f"{item.skew_s:.0f} s apart")
-    if item.is_open:
-        parts.append("run again to continue it")
-    return "; ".join([", ".join(parts), *item.reasons])
 
 
 def _diff(before: sets.BackupSet | None, after: sets.BackupSet) -> tuple[dict[str, str], ...]:

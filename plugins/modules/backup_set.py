@@ -33,13 +33,17 @@ options:
         takes the VM's lease and, with O(hold_slot), the host's backup slot.
       - V(recorded) adds what O(phase) says.
       - V(closed) judges the set, writes the copies, and gives back lease and slot.
+      - >-
+        V(restoring) takes the VM's lease and begins a restore from O(set), or continues the one of that O(restore_id). A set that this host
+        does not know is brought into its registry. A restore that is finished is returned as it is.
+      - V(restored) records the end of the restore, and gives the lease back.
     type: str
-    choices: [open, recorded, closed]
+    choices: [open, recorded, closed, restoring, restored]
     required: true
   set_id:
     description:
       - With O(state=open) this set is continued or returned instead of the VM's open one.
-      - Required for the other states.
+      - Required for the other states but V(restoring).
     type: str
   lease:
     description: The lease that O(state=open) returned. With O(state=open) itself, the lease that this run holds already.
@@ -107,7 +111,9 @@ options:
     description: The result of M(hyperv.passthrough.guest_backup) or M(hyperv.passthrough.host_backup).
     type: dict
   failure:
-    description: Why the run failed, with O(state=closed). A set whose phases are not done is closed as failed.
+    description: >-
+      Why the run failed, with O(state=closed) or O(state=restored). A set whose phases are not done is closed as failed. A restore that
+      failed is continued by the next run with the same O(restore_id).
     type: str
   failure_kind:
     description: >-
@@ -123,6 +129,25 @@ options:
   controller_copy:
     description: With O(state=closed), a folder on the controller that gets the record as JSON. Absolute path.
     type: str
+  set:
+    description: >-
+      The set to restore from, as RV(hyperv.passthrough.backup_set_info#module:chosen) gives it. Required with O(state=restoring).
+    type: dict
+  restore_id:
+    description: Name of the restore. Another restore from the same set needs another one.
+    type: str
+    default: r1
+  restore_phase:
+    description: Which half is restored, with O(state=restoring).
+    type: str
+    choices: [both, host, guest]
+    default: both
+  host_result:
+    description: The result of M(hyperv.passthrough.host_restore), with O(state=restored).
+    type: dict
+  guest_result:
+    description: The result of M(hyperv.passthrough.guest_restore), with O(state=restored).
+    type: dict
 seealso:
   - module: hyperv.passthrough.backup_set_info
 """
@@ -154,8 +179,14 @@ lease:
   description: Proof that this run works on the VM; pass the newest one to the next task. V(null) once the set is closed.
   returned: always
   type: str
+restore:
+  description: >-
+    The restore's entry with C(id), C(state) V(running), V(finished) or V(failed), C(phase), C(host), C(started), C(ended), C(disks), and the
+    C(automatic_start_action) to put back; V(null) for the states of a backup.
+  returned: always
+  type: dict
 left:
-  description: Which phases are still to be done, in order.
+  description: Which phases are still to be done, in order. Empty when the restore is finished.
   returned: always
   type: list
   elements: str
