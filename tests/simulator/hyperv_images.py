@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from .assumed import assumed
 from .checkpoints import parent_opener
 from .cim import Instance, Ref, Value
-from .content import copy_content
+from .content import Content, copy_content
 from .disks import Disk
 from .file_system import FileSystemError
 from .hyperv_rows import FAILED, INVALID, NS, Row, managed, text, who
@@ -52,6 +52,18 @@ assumed(
     "JobType of a conversion from a physical disk",
     source="facts hyperv-wmi 5.3",
     values=("6", "1"),
+)
+assumed(
+    "convert-leftover",
+    "The file of a conversion exists from the start of the job; what a host that goes down leaves of it is no valid image",
+    source="no source; a fixed VHD's footer is its last sector",
+    values=("left", "removed"),
+)
+assumed(
+    "convert-failure-file",
+    "A conversion that fails removes its half-made file, or leaves it",
+    source="no source",
+    values=("removed", "left"),
 )
 assumed(
     "get-vhd-async",
@@ -284,36 +296,65 @@ def convert_virtual_hard_disk(machine: Machine, _target: Instance | None, argume
     except (FileSystemError, ImageError):
         size = 0  # the job says what is wrong
     path = str(settings.get("Path"))
-    made: list[str] = []
+    made: list[Image] = []
+    trouble: list[Exception] = []
+    try:
+        made.append(_target_of_conversion(machine, source, settings))
+    except (FileSystemError, ImageError) as problem:
+        trouble.append(problem)
 
     def work() -> None:
-        found = _physical_source(machine, source)
-        if found is not None:
-            origin, sector, physical_sector = found.content, found.backing.sector, found.backing.physical_sector
-        else:
-            volume, relative = machine.resolve(source)
-            if volume.key_of(relative) in machine.locked_files():
-                raise FileSystemError(32, source)
-            facts = machine.open_image(source).facts
-            origin, sector, physical_sector = (
-                machine.open_image(source).payload,
-                facts.logical_sector,
-                facts.physical_sector,
-            )
-        image = _make(machine, settings, origin.size, sector, physical_sector)
-        made.append(path)
-        copy_content(origin, image.payload)
+        if trouble:
+            raise trouble[0]
+        copy_content(_origin(machine, source)[0], made[0].payload)
 
-    def clean_up() -> None:
-        for made_path in made:
-            _drop(machine, made_path)
+    def failed() -> None:
+        if made and machine.world.assume("convert-failure-file") == "removed":
+            _drop(machine, path)
+        elif made:
+            _spoil(machine, path)
+
+    def lost() -> None:
+        if made and machine.world.assume("convert-leftover") == "removed":
+            _drop(machine, path)
+        elif made:
+            _spoil(machine, path)
 
     job_type = int(machine.world.assume("convert-job-type")) if physical else 6
     answer = _start(machine, job_type, "Converting Virtual Hard Disk", path, work, size)
     job = machine.jobs.find(str(answer["Job"].key("InstanceID"))) if isinstance(answer["Job"], Ref) else None
     if job is not None:
-        job.on_failure = clean_up
+        job.on_failure, job.on_loss = failed, lost
     return answer
+
+
+def _origin(machine: Machine, source: str) -> tuple[Content, int, int]:
+    """Bytes, logical and physical sector size of what is converted; refuses what is in use."""
+    found = _physical_source(machine, source)
+    if found is not None:
+        return found.content, found.backing.sector, found.backing.physical_sector
+    volume, relative = machine.resolve(source)
+    if volume.key_of(relative) in machine.locked_files():
+        raise FileSystemError(32, source)
+    image = machine.open_image(source)
+    return image.payload, image.facts.logical_sector, image.facts.physical_sector
+
+
+def _target_of_conversion(machine: Machine, source: str, settings: Instance) -> Image:
+    """The empty image that the conversion fills."""
+    origin, sector, physical_sector = _origin(machine, source)
+    return _make(machine, settings, origin.size, sector, physical_sector)
+
+
+def _spoil(machine: Machine, path: str) -> None:
+    """What is left of an image that was not finished: neither its header nor its footer is there."""
+    try:
+        volume, relative = machine.resolve(path)
+        content = volume.files.open(relative)
+        content.zero(0, min(content.size, 1 << 20))
+        content.zero(max(0, content.size - 512), min(content.size, 512))
+    except FileSystemError:
+        return
 
 
 @method(NS, SERVICE, "ResizeVirtualHardDisk")

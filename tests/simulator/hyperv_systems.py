@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
+from .assumed import assumed
 from .cim import NEVER, CimFault, Instance, Ref, Value
 from .hyperv_power import TRANSITIONS
 from .hyperv_rows import (
@@ -37,6 +38,12 @@ from .virtual_machine import RUNNING as VM_RUNNING
 from .world import Machine
 
 STARTED = 4096
+
+assumed(
+    "paused-critical",
+    "A VM that is paused because its volume is full has HealthState 20 and OperationalStatus 5",
+    source="facts hyperv-wmi 1.2 (HealthState is not 5), 1.3 (5: VHD storage low); which values is a guess",
+)
 
 
 @guard(NS)
@@ -77,10 +84,11 @@ def _host_row(machine: Machine) -> Row:
 
 def vm_row(machine: Machine, vm: Vm) -> Row:
     running = vm.running
-    status = [2] if vm.busy is None else [11, vm.busy]
+    status = [5 if vm.critical else 2] if vm.busy is None else [11, vm.busy]
     replication = {"none": (0, 0), "primary": (3, 1), "replica": (3, 2)}[vm.replica]
     return {
         **managed(machine),
+        "HealthState": 20 if vm.critical else 5,
         "Caption": text(machine, "Virtual Machine"),
         "CreationClassName": "Msvm_ComputerSystem",
         "Description": "Microsoft Virtual Machine",
@@ -358,7 +366,7 @@ def summary_row(machine: Machine, vm: Vm, *, embed: bool = True) -> Row:
         "Heartbeat": (2 if talks else 12) if vm.state == VM_RUNNING else None,
         "UpTime": vm.uptime_ms,
         "GuestOperatingSystem": vm.guest.os.caption if talks and vm.guest is not None else "",
-        "HealthState": 5,
+        "HealthState": row["HealthState"],
         "OperationalStatus": row["OperationalStatus"],
         "StatusDescriptions": row["StatusDescriptions"],
         "MemoryAvailable": 60 if vm.running else 2147483647,

@@ -256,6 +256,12 @@ def _changed(vm: Vm) -> None:
 
 
 @_mishap
+def set_busy(world: World, vm: str, status: int | None) -> None:
+    """The VM works on something for long: 32768 to 32774 as OperationalStatus[1] (32772 merges disks); null: no more."""
+    find_vm(world, vm).busy = status
+
+
+@_mishap
 def set_automatic_start(world: World, vm: str, action: int) -> None:
     """2 nothing, 3 start if it ran, 4 always."""
     found = find_vm(world, vm)

@@ -237,6 +237,7 @@ class Vm:
         self.boot_looks = 0
         self.saved_disks: dict[str, list[str]] = {}
         self.was_running = False
+        self.critical = False
         self.images: list[Image] = []
 
     # -- controllers and drives
@@ -298,6 +299,7 @@ class Vm:
         elif was_saved and state == RUNNING:
             self._compare_with_saved()
         self.state, self.other_state = state, other
+        self.critical = self.critical and state == PAUSED
         self.state_changed = self.host.now()
         if self.running and not was_running:
             self.started = self.host.now()

@@ -292,6 +292,7 @@ def _reserve(snapshot: Snapshot, volume: Any, purpose: str, size: int, vm: Any =
     if volume.free < size:
         if vm is not None:
             vm.set_state(9)  # a running VM whose .avhdx cannot grow is paused by Hyper-V
+            vm.critical = True
         raise VssFailure(
             VSS_E_INSUFFICIENT_STORAGE,
             f"{volume.letter or volume.path} has {volume.free} bytes free; the snapshot needs {size}.",
