@@ -13,12 +13,13 @@ import dataclasses
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from simulator.backup_store import Container, Place, Version
 from simulator.content import Content, SparseFile, digest
-from simulator.partition_file_system import PartitionFileSystem
+from simulator.volumes import find_file_system
 from simulator.world import Machine, World
 
 
@@ -115,7 +116,7 @@ def _guest_volumes(guest: Machine, record: Mapping[str, Any]) -> list[Held]:
         for planned in row["volumes"] if row["coverage"] == "guest" else ():
             volume = next(one for one in guest.volumes() if one.path.casefold() == planned["path"].casefold())
             backend = volume.backend()
-            assert isinstance(backend, PartitionFileSystem)
+            assert backend is not None, f"{volume.path} is RAW"
             found.append(
                 Held(
                     phase="guest",
@@ -178,6 +179,8 @@ class _scratch:  # noqa: N801  # used as a context manager, like open
 def _tree(content: Content) -> str:
     """Digest over names, sizes and contents of a file system; of its bytes when it cannot be read."""
     try:
-        return PartitionFileSystem(content).tree_digest()
+        found = find_file_system(content, lambda: datetime.now(timezone.utc))
+        assert found is not None
+        return found.tree_digest()
     except Exception:  # noqa: BLE001  # a restore that cannot be read is a finding, not a crash of the judge
         return "unreadable " + hashlib.sha256(content.read_at(0, min(content.size, 4096))).hexdigest()

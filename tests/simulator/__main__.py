@@ -6,6 +6,7 @@
 --assumed           list every behaviour that no source proves, with its values, and end
 --print-inventory   print an Ansible inventory (YAML) of the world to standard output
 --state-directory   where certificates, disks and state.json go (default: a temporary folder, removed at the end)
+--ntfs              auto, no or yes: real NTFS on simulated volumes (default: HYPERV_PASSTHROUGH_NTFS, or auto)
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from .admin import AdminDoor
 from .assumed import import_everything, register, used_in
 from .door_http import HttpDoors
 from .endpoint import WinRmSettings
+from .ntfs_file_system import MODES, VARIABLE, availability
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--state-directory", type=Path, help="folder for certificates, disks and state.json")
     parser.add_argument("--basic", action="store_true", help="every machine allows Basic authentication")
     parser.add_argument("--allow-unencrypted", action="store_true", help="every machine allows unencrypted http")
+    parser.add_argument("--ntfs", choices=MODES, help="real NTFS on simulated volumes")
     parser.add_argument("--assumed", action="store_true", help="list the assumptions and end")
     parser.add_argument("--print-inventory", action="store_true", help="print an Ansible inventory")
     chosen = parser.parse_args(arguments)
@@ -51,6 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if chosen.world is None:
         parser.error("a world file is needed (or --assumed)")
+    if chosen.ntfs is not None:
+        os.environ[VARIABLE] = chosen.ntfs
+    try:
+        availability()
+    except (RuntimeError, ValueError) as problem:
+        parser.error(str(problem))
     return run(chosen)
 
 
@@ -109,6 +118,9 @@ def _write_state(path: Path, state: dict[str, Any]) -> None:
 
 def _announce(state: dict[str, Any], folder: Path, stream: Any) -> None:
     print(f"World {state['name']}: state in {folder / 'state.json'}, CA {state['ca_file']}", file=stream)
+    real = availability()
+    kind = f"real ({real.reason})" if real.library is not None else f"the simulator's own ({real.reason})"
+    print(f"NTFS: {kind}", file=stream)
     print(f"Administration: {state['admin']} (GET /world, /transcript, /check; POST /fault, /reboot)", file=stream)
     for machine in state["machines"]:
         note = "" if machine["answers"] else " (does not run now)"

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Responsible for what a volume's files look like to the simulator: the interface, names, errors, seeded file trees.
 
-`DirectoryFileSystem` is a real directory with a capacity, for host volumes that only hold images. The other backend is
-`PartitionFileSystem` (partition_file_system.py), the simulator's own file system on the bytes of a partition; real NTFS
-would be a third. Not responsible for letters, mounting or BitLocker (volumes.py).
+`DirectoryFileSystem` is a real directory with a capacity, for host volumes that only hold images. Two backends are on the
+bytes of a partition: `PartitionFileSystem` (partition_file_system.py), the simulator's own, and `NtfsFileSystem`
+(ntfs_file_system.py), real NTFS. Not responsible for letters, mounting, BitLocker or which backend it is (volumes.py).
 
 Paths are relative to the volume's root, with backslashes: `Users\\a.txt`, the root is "".
 """
@@ -19,6 +19,7 @@ import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -222,6 +223,23 @@ class FileSystem(ABC):
             above = "\\".join(parts[:count])
             if not self.exists(above):
                 self.mkdir(above)
+
+
+class BlockFileSystem(FileSystem):
+    """A file system on the bytes of a partition: a copy of its allocated ranges is the volume."""
+
+    content: Content
+
+    @abstractmethod
+    def batch(self) -> AbstractContextManager[None]:
+        """Many changes, written together at the end."""
+
+    @abstractmethod
+    def set_label(self, label: str) -> None: ...
+
+    @abstractmethod
+    def grow(self) -> None:
+        """Use the whole partition after it was made larger."""
 
 
 class DirectoryFileSystem(FileSystem):

@@ -32,6 +32,7 @@ from .file_system import (
     ERROR_PATH_NOT_FOUND,
     ERROR_UNRECOGNIZED_VOLUME,
     ERROR_WRITE_PROTECT,
+    BlockFileSystem,
     FileStat,
     FileSystem,
     FileSystemError,
@@ -164,7 +165,7 @@ class _Node:
         return node
 
 
-class PartitionFileSystem(FileSystem):
+class PartitionFileSystem(BlockFileSystem):
     """The simulator's file system on the bytes of a partition. Everything is on the bytes: a copy of them is a volume.
 
     ``size`` is the partition less one cluster, as Windows reports it (windows-storage 5.2). Raises FileSystemError

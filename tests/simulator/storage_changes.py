@@ -16,9 +16,8 @@ from dataclasses import replace
 from .assumed import assumed
 from .cim import CimFault, Instance, Value
 from .disks import REASON_NONE, REASON_POLICY, Disk
-from .file_system import DirectoryFileSystem, FileSystemError
+from .file_system import BlockFileSystem, DirectoryFileSystem, FileSystemError
 from .mounted_images import dismount_image, find_mounted, mount_image
-from .partition_file_system import PartitionFileSystem
 from .partition_table import (
     BASIC_DATA,
     EFI_SYSTEM,
@@ -36,7 +35,7 @@ from .partition_table import (
 from .service import method
 from .storage import NS, Row, embedded, image_row, job_row, partition_id, partition_row, volume_id, volume_row
 from .vhd import ImageError
-from .volumes import Volume
+from .volumes import Volume, lay_file_system
 from .world import Machine
 
 GPT_MINIMUM = 128 * MIB
@@ -558,7 +557,7 @@ def resize_partition(machine: Machine, target: Instance | None, arguments: dict[
     disk.set_table(disk.table.replacing(partition, replace(partition, size=size // MIB * MIB)))
     volume = next((v for v in machine.volumes_of(disk) if v.partition.offset == partition.offset), None)
     backend = volume.backend() if volume is not None else None
-    if isinstance(backend, PartitionFileSystem):
+    if isinstance(backend, BlockFileSystem):
         backend.grow()
     return OK
 
@@ -668,8 +667,14 @@ def _format(machine: Machine, volume: Volume, kind: str, label: str, cluster: in
         volume.content.zero(0, volume.content.size)
     volume.forget_backend()
     machine.bitlocker.pop(volume.guid, None)
-    PartitionFileSystem.format(
-        volume.content, kind=kind, label=label, serial=serial, cluster_size=cluster, now=machine.now
+    lay_file_system(
+        volume.content,
+        kind=kind,
+        label=label,
+        serial=serial,
+        cluster_size=cluster,
+        sector_size=volume.disk.backing.sector,
+        now=machine.now,
     )
 
 
@@ -680,7 +685,7 @@ def set_label(machine: Machine, target: Instance | None, arguments: dict[str, Va
         return failed(43001)
     label = _text(arguments, "FileSystemLabel") or ""
     files = volume.files
-    if isinstance(files, PartitionFileSystem):
+    if isinstance(files, BlockFileSystem):
         files.set_label(label)
     else:
         files.label = label

@@ -3,14 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Responsible for volumes as one machine mounts them: GUID path, letter, mount points, BitLocker, files and blocks.
 
-Not responsible for the layout of files on the bytes (file_system.py, partition_file_system.py).
+And for which file system is laid on a partition's bytes or read from them. Not responsible for the layout itself
+(ntfs_file_system.py, partition_file_system.py).
 Facts: windows-storage 3.1, 3.2, 5.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from .content import Content, Window
@@ -18,12 +20,14 @@ from .file_system import (
     ERROR_SHARING_VIOLATION,
     ERROR_UNRECOGNIZED_VOLUME,
     ERROR_WRITE_PROTECT,
+    BlockFileSystem,
     FileStat,
     FileSystem,
     FileSystemError,
     fold,
     split_path,
 )
+from .ntfs_file_system import NtfsFileSystem, availability, lays_real_ntfs
 from .partition_file_system import PartitionFileSystem, recognise
 from .partition_table import EFI_SYSTEM, LDM_DATA, Partition
 
@@ -32,6 +36,40 @@ if TYPE_CHECKING:
     from .world import Machine
 
 FVE_E_LOCKED_VOLUME = 0x80310000
+
+
+def lay_file_system(
+    content: Content,
+    *,
+    kind: str,
+    label: str = "",
+    serial: int,
+    cluster_size: int = 4096,
+    sector_size: int = 512,
+    encrypted: bool = False,
+    now: Callable[[], datetime],
+) -> BlockFileSystem:
+    """Format a partition; ``encrypted`` says that BitLocker will hold it. FileSystemError 112 where it is too small."""
+    if lays_real_ntfs(kind, content.size, encrypted=encrypted):
+        return NtfsFileSystem.format(
+            content, label=label, serial=serial, cluster_size=cluster_size, sector_size=sector_size, now=now
+        )
+    return PartitionFileSystem.format(
+        content, kind=kind, label=label, serial=serial, cluster_size=cluster_size, now=now
+    )
+
+
+def find_file_system(content: Content, now: Callable[[], datetime]) -> BlockFileSystem | None:
+    """The file system whose files can be read from the bytes of a partition; None is RAW."""
+    found = recognise(content)
+    try:
+        if found is not None and found.ours:
+            return PartitionFileSystem(content, now)
+        if found is not None and found.kind == "NTFS" and availability().library is not None:
+            return NtfsFileSystem(content, now)
+    except FileSystemError:
+        return None
+    return None
 
 
 @dataclass
@@ -126,18 +164,19 @@ class Volume:
             return directory
         version = self.disk.content.version
         if self._backend_version != version:
-            found = recognise(self.content)
-            if found is None or not found.ours:
-                self._backend = None
-            elif self._backend is None:
-                try:
-                    self._backend = PartitionFileSystem(self.content, self.machine.now)
-                except FileSystemError:
-                    self._backend = None
+            if not self._still_there():
+                self._backend = find_file_system(self.content, self.machine.now)
             self._backend_version = version
         if self._backend is not None:
             self._backend.read_only = self.disk.read_only or self.partition.read_only
         return self._backend
+
+    def _still_there(self) -> bool:
+        """The bytes changed: does the file system that was found on them know what to do with that?"""
+        if isinstance(self._backend, NtfsFileSystem):
+            return self._backend.mounts()
+        found = recognise(self.content)
+        return isinstance(self._backend, PartitionFileSystem) and found is not None and found.ours
 
     def forget_backend(self) -> None:
         self._backend = None

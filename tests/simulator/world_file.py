@@ -55,7 +55,7 @@ from .virtual_machine import (
     NetworkAdapter,
     Vm,
 )
-from .volumes import BitLocker, Mount, Volume
+from .volumes import BitLocker, Mount, Volume, lay_file_system
 from .world import OPERATING_SYSTEMS, Account, Machine, OperatingSystem, Share, StoragePool, World
 from .world_reader import Reader, WorldError, parse_size, parse_slot
 
@@ -310,7 +310,7 @@ class _Builder:
             layouts.append((entry, layout))
         write_table(content, table, sector)
         for entry, layout in layouts:
-            self._volume(entry, layout, content, f"{key}:{layout.partition.offset}")
+            self._volume(entry, layout, content, sector, f"{key}:{layout.partition.offset}")
             entry.finish()
         return [layout for _entry, layout in layouts]
 
@@ -353,7 +353,7 @@ class _Builder:
         )
         return layout, table.adding(partition)
 
-    def _volume(self, reader: Reader, layout: _Layout, content: Content, key: str) -> None:
+    def _volume(self, reader: Reader, layout: _Layout, content: Content, sector: int, key: str) -> None:
         default = {EFI_SYSTEM: "FAT32", MICROSOFT_RESERVED: "RAW", STORAGE_SPACES: "RAW", LDM_METADATA: "RAW"}.get(
             layout.partition.gpt_type or "", "NTFS"
         )
@@ -369,8 +369,15 @@ class _Builder:
         digits = stable_hex(self.world.seed, key, "serial", length=16 if kind in ("NTFS", "ReFS") else 8)
         number = int(str(serial), 16) if serial is not None else int(digits, 16)
         try:
-            fs = PartitionFileSystem.format(
-                window, kind=kind, label=label, serial=number, cluster_size=cluster, now=self.world.clock.utc
+            fs = lay_file_system(
+                window,
+                kind=kind,
+                label=label,
+                serial=number,
+                cluster_size=cluster,
+                sector_size=sector,
+                encrypted=layout.bitlocker != "off",
+                now=self.world.clock.utc,
             )
             with fs.batch():
                 if layout.boot:
@@ -390,7 +397,7 @@ class _Builder:
                     fs.write(path, str(text).encode())
         except FileSystemError as problem:
             raise WorldError(f"{reader.where}: the files do not fit or cannot be named so: {problem}") from problem
-        if layout.bitlocker != "off":
+        if isinstance(fs, PartitionFileSystem) and layout.bitlocker != "off":
             fs.set_encrypted(True)
 
     @staticmethod

@@ -539,9 +539,9 @@ def test_a_host_backup_keeps_nothing_of_a_passthrough_disk_and_says_nothing(
 ) -> None:
     volume = guest.volume_by_letter("S")
     assert volume is not None
-    secret = b"only on the pass-through disk: 7f3a9c" * 8
+    secret = b"only on the pass-through disk: 7f3a9c" * 64  # more than fits into an MFT record
     volume.files.write("secret.bin", secret)
-    plain = b"on the virtual hard disk: 55aa1177" * 8
+    plain = b"on the virtual hard disk: 55aa1177" * 64
     write_file(guest, "C:\\plain.bin", plain)
     outcome = backup(host, "-backupTarget:\\\\filer\\backups -hyperv:sql01")
     assert outcome.code == 0
