@@ -66,7 +66,6 @@ class Effect:
         while_job: the exchanges at which a backup runs somewhere count as changes.
         only_job: no other exchanges are tried.
         of_the_wire: only this exchange is harmed; the world is not.
-        applies: whether there is anything to do in the world as it is now.
     """
 
     name: str
@@ -76,7 +75,13 @@ class Effect:
     while_job: bool = False
     only_job: bool = False
     of_the_wire: bool = False
-    applies: Callable[[Any], bool] = lambda _vm: True
+    needs_stopped_vm: bool = False
+    needs_running_vm: bool = False
+
+    def applies(self, vm: Any) -> bool:
+        """Whether there is anything to do in the world as it is now."""
+        runs = vm is not None and vm.running
+        return not (self.needs_stopped_vm and runs) and not (self.needs_running_vm and not runs)
 
     def every(self, kind: str) -> int:
         return 1 if kind == CHANGE else self.others
@@ -281,14 +286,14 @@ EFFECTS: tuple[Effect, ...] = (
     Effect(name="restart_guest", others=24, text="guest restarted", act=_restart_guest, while_job=True),
     Effect(
         name="turned_off",
-        applies=lambda vm: vm is not None and vm.running,
+        needs_running_vm=True,
         others=24,
         text="operator turns the VM off, and on before the rerun",
         act=_turned_off,
     ),
     Effect(
         name="turned_on",
-        applies=lambda vm: vm is not None and not vm.running,
+        needs_stopped_vm=True,
         others=24,
         text="operator starts the VM",
         act=_turned_on,

@@ -435,6 +435,7 @@ class Trunk:
         results: where a case puts its line.
         jobs: forks at once.
         deadline: no new case begins after this moment of `time.monotonic`.
+        show: tell what the runs of a case said.
     """
 
     def __init__(
@@ -446,9 +447,11 @@ class Trunk:
         results: Path,
         jobs: int,
         deadline: float | None = None,
+        show: bool = False,
     ) -> None:
         self._scenario, self._undisturbed = scenario, undisturbed
         self._choose, self._results, self._jobs, self._deadline = choose, results, jobs, deadline
+        self._show = show
         self._children: set[int] = set()
         self._number = 0
         self._case: Case | None = None
@@ -463,6 +466,7 @@ class Trunk:
         self._stage.controller.hook = self._exchange
         gc.collect()
         gc.freeze()
+        sys.stdout.flush()
         try:
             self._stage.go_on(self._command)
             if self._case is not None:
@@ -552,6 +556,9 @@ class Trunk:
         os._exit(0)
 
     def _write(self, case: Case, outcome: str, findings: list[str]) -> None:
+        for number, run in enumerate(case.runs if self._show else ()):
+            print(f"-- run {number + 1}: status {run.status}, errors {', '.join(run.kinds) or 'none'}")
+            print("\n".join(f"   {done.task}: {done.result.get('msg')}" for done in run.failures()), flush=True)
         kinds: list[str] = []
         for run in case.runs:
             kinds += [kind for kind in run.kinds if kind not in kinds]
