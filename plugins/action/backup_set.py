@@ -120,6 +120,7 @@ class ActionModule(HypervAction):
         try:
             if arguments["hold_slot"]:
                 guard.take_slot(host, waiting)
+            guard.check()  # the controller may have died while this waited; a worker that is left alone writes nothing
             before, item = self._opened(run, vm, host)
         except BaseException:
             guard.release()
@@ -288,6 +289,7 @@ class ActionModule(HypervAction):
             guard.attach(arguments["lease"])
         guard.take_vm(item.vm_id, waiting)
         try:
+            guard.check()
             item = store.read(given.set_id) or item  # as it is now that nobody else writes it
             begun = self._begun(run, item, host)
             if begun != stored:

@@ -1,16 +1,29 @@
 # Copyright (c) 2026, the hyperv.passthrough authors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Task backup_set_info: lists the backup sets of a Hyper-V host."""
+"""Task backup_set_info: lists the backup sets of a Hyper-V host or in a copy, lists their targets again, and chooses one."""
 
 from __future__ import annotations
 
 import typing as t
+from pathlib import Path
 
+from ..plugin_utils._backup import backup_set as sets
+from ..plugin_utils._backup.set_choice import Choice, choose_set, listings_of, parse_moment, relisted
+from ..plugin_utils._backup.set_copy import parse_reg_export
 from ..plugin_utils._backup.set_store import REGISTRY_BASE, SetStore
-from ..plugin_utils._hyperv import Registry
+from ..plugin_utils._backup.target import parse_target
+from ..plugin_utils._guard import waiting_of
+from ..plugin_utils._hyperv import Registry, machine_facts, utc_now
 from ..plugin_utils._query import select
-from ..plugin_utils._task import HypervAction, Outcome, Run
+from ..plugin_utils._task import HypervAction, Outcome, Run, TaskError
+
+if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+_LISTING_TIMEOUT_S = 900.0
+_MAX_COPY_BYTES = 1024 * 1024
 
 
 class ActionModule(HypervAction):
@@ -19,18 +32,139 @@ class ActionModule(HypervAction):
             "vm_id": {"type": "str"},
             "set_id": {"type": "str"},
             "query": {"type": "str"},
+            "source": {"type": "str", "default": "registry"},
+            "relist": {"type": "bool", "default": False},
+            "choose": {"type": "bool", "default": False},
+            "not_after": {"type": "str"},
+            "restore_phase": {"type": "str", "choices": ["both", "host", "guest"], "default": "both"},
+            "poll_interval": {"type": "int", "default": 2},
         }
     }
     IDENTITIES = frozenset({"vm_id", "set_id"})
 
     def perform(self, run: Run) -> Outcome:
-        wanted, query = run.arguments["set_id"], run.arguments["query"]
+        arguments = run.arguments
+        wanted, query = arguments["set_id"], arguments["query"]
         select.check(query)
-        listed = SetStore(Registry(run.client, REGISTRY_BASE)).list(run.arguments["vm_id"])
-        found = [
-            {**item.to_dict(), "id": item.set_id}
-            for item in listed.sets
-            if wanted is None or item.set_id.casefold() == wanted.casefold()
-        ]
-        unreadable = [{"id": item.set_id, "kind": item.kind, "reason": item.reason} for item in listed.unreadable]
-        return Outcome(data={"sets": select(query, found), "unreadable": unreadable})
+        moment = parse_moment(arguments["not_after"]) if arguments["not_after"] else None
+        found, unreadable = self._sets(run)
+        if wanted is not None:
+            found = [item for item in found if item.set_id.casefold() == wanted.casefold()]
+        lister = _Lister(run) if arguments["relist"] else None
+        chosen: Choice | None = None
+        if arguments["choose"]:
+            chosen, found = self._chosen(run, found, moment, lister)
+        elif lister is not None:
+            found = [lister.relisted(item) for item in found]
+        return Outcome(
+            changed=run.changed,
+            data={
+                "sets": select(query, [_shown(item) for item in found]),
+                "unreadable": unreadable,
+                "versions": [] if lister is None else lister.versions,
+                "chosen": None if chosen is None else _shown(chosen.item),
+                "chosen_reason": None if chosen is None else chosen.reason,
+            },
+        )
+
+    def _sets(self, run: Run) -> tuple[list[sets.BackupSet], list[dict[str, str]]]:
+        """The sets of the source, newest first, and what could not be read beside them."""
+        source, vm_id = run.arguments["source"], run.arguments["vm_id"]
+        if source == "registry":
+            # a set that was asked for by its id is looked at whatever VM it belongs to, so that a wrong one is told as such
+            listed = SetStore(Registry(run.client, REGISTRY_BASE)).list(
+                None if run.arguments["choose"] and run.arguments["set_id"] else vm_id
+            )
+            unreadable = [{"id": one.set_id, "kind": one.kind, "reason": one.reason} for one in listed.unreadable]
+            return list(listed.sets), unreadable
+        return [_controller_copy(source) if source.startswith("/") else _host_copy(run, source)], []
+
+    @staticmethod
+    def _chosen(
+        run: Run, found: Sequence[sets.BackupSet], moment: datetime | None, lister: _Lister | None
+    ) -> tuple[Choice, list[sets.BackupSet]]:
+        """Choose; with a lister look whether the chosen set is still there, and choose again while it is not."""
+        arguments, items = run.arguments, list(found)
+        while True:
+            chosen = choose_set(
+                items,
+                vm_id=arguments["vm_id"],
+                set_id=arguments["set_id"],
+                not_after=moment,
+                restore_phase=arguments["restore_phase"],
+            )
+            if lister is None:
+                return chosen, items
+            item = lister.relisted(chosen.item)
+            items = [item if one.set_id == item.set_id else one for one in items]
+            if item.state != "lost":
+                return Choice(item=item, reason=chosen.reason), items
+
+
+class _Lister:
+    """Lists the targets of sets again, each target once; a set whose version is gone is marked `lost` in the registry."""
+
+    def __init__(self, run: Run) -> None:
+        from ..plugin_utils._backup.wsb_recovery import WindowsServerRecovery
+
+        waiting = waiting_of(run, timeout_s=_LISTING_TIMEOUT_S, poll_s=float(run.arguments["poll_interval"]))
+        self._run = run
+        self._engine = WindowsServerRecovery(run.client, helper_waiting=waiting)
+        self._answers: dict[tuple[str, str], Sequence[str] | str] = {}
+        self._machine = machine_facts(run.client).computer_name
+        self.versions: list[dict[str, t.Any]] = []
+
+    def relisted(self, item: sets.BackupSet) -> sets.BackupSet:
+        run = self._run
+        listings = listings_of(
+            item,
+            machine=self._machine,
+            targets={},
+            list_versions=self._list_versions,
+            is_share=lambda target: parse_target(target).kind == "share",
+        )
+        self.versions += [one.to_dict() for one in listings]
+        marked = relisted(item, listings, utc_now(run.client))
+        if marked is item or run.check_mode or run.arguments["source"] != "registry":
+            return marked
+        run.changed = True
+        return SetStore(Registry(run.client, REGISTRY_BASE)).write(marked)
+
+    def _list_versions(self, target: str, computer: str) -> Sequence[str] | str:
+        from ..plugin_utils._restore import list_target
+
+        key = (target.casefold(), computer.casefold())
+        if key not in self._answers:
+            listing = list_target(self._run, self._engine, "relist", target, computer)
+            self._answers[key] = listing.reason if listing.versions is None else listing.versions
+        return self._answers[key]
+
+
+def _shown(item: sets.BackupSet) -> dict[str, t.Any]:
+    return {**item.to_dict(), "id": item.set_id}
+
+
+def _controller_copy(path: str) -> sets.BackupSet:
+    try:
+        data = Path(path).read_bytes()[: _MAX_COPY_BYTES + 1]
+        return sets.from_json(data.decode("utf-8"), name=path)
+    except (OSError, UnicodeDecodeError) as err:
+        raise TaskError(
+            "copy_unreadable",
+            f"the copy {path} on the controller could not be read ({getattr(err, 'strerror', None) or 'it is no text'}); name the "
+            "JSON file that backup_set wrote there",
+        ) from err
+
+
+def _host_copy(run: Run, path: str) -> sets.BackupSet:
+    """A copy beside a backup, read by the account of the connection; `type` is the only reader that every Windows has."""
+    from ..plugin_utils._backup.detached_job import argument
+
+    shell = run.client.run(f"type {argument(path)}", max_output_bytes=_MAX_COPY_BYTES)
+    if shell.exit_code != 0:
+        raise TaskError(
+            "copy_unreadable",
+            f"the copy {path} could not be read on {run.target}; name the .reg file beside the backup (a share may refuse the "
+            "connection's account: copy the file to the host first)",
+        )
+    return parse_reg_export(shell.stdout)
