@@ -18,6 +18,7 @@ from typing import Any
 from .assumed import assumed
 from .backup_store import Container, Version
 from .file_system import FileSystemError
+from .guest_memory import recall
 from .processes import Token
 from .virtual_machine import OFF, SAVED
 from .vss_writer import HOST_COMPONENT
@@ -394,6 +395,7 @@ def _restore_machines(engine: WindowsBackup, plan: RecoveryPlan) -> None:
             restored = host.register(configuration)
         except ValueError as problem:
             raise JobFailed(0x80780049, 0x80070050, str(problem)) from problem
+        recall(restored, host.world.guest_memories.get((plan.version.template_id, restored.id)))
         restored.was_running = container.facts.get("method") != "still"
 
 

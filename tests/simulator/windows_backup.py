@@ -33,6 +33,7 @@ from .backup_reports import (
 from .backup_store import Place, Source, Version, write_container
 from .event_log import ERROR, INFORMATION, WARNING
 from .file_system import ERROR_DISK_FULL, DirectoryFileSystem, FileSystemError
+from .guest_memory import remember
 from .processes import SYSTEM, Token
 from .vss_writer import (
     HOST_COMPONENT,
@@ -666,6 +667,8 @@ class WindowsBackup:
                 facts["configuration"] = component.vm.export_configuration()
                 facts["method"] = component.method
                 component.vm.last_backup = self.machine.now()
+                memories = self.machine.world.guest_memories
+                memories[version.template_id, component.vm.id] = remember(component.vm)
             name = component.identifier.replace(" ", "")
             sources = [Source(name=file.path, content=file.content) for file in found]
             self._store(plan, version, name, sources, facts)

@@ -707,6 +707,7 @@ class World:
         self.machines: list[Machine] = []
         self.guests: dict[str, Machine] = {}
         self.guest_traits: dict[str, Any] = {}
+        self.guest_memories: dict[tuple[str, str], Any] = {}
         self.shares: list[Share] = []
         self.share_hosts: dict[str, Machine] = {}
         self.looks_per_job = 2

@@ -278,11 +278,12 @@ def test_an_unplugged_backup_target_is_gone_and_comes_back(world: World, host: M
 
 def test_a_rebuilt_host_has_no_memory_and_no_vms(world: World, host: Machine) -> None:
     host.registry.put("HKLM\\SOFTWARE\\Test", {"a": "b"})
+    assert host.registry.text("SOFTWARE\\Test", "a") == "b"
     old_switch = host.virtual_switches["External"]
     mishap(world, "rebuild_host", machine="hv01", volumes=["C", "D"], switches=["LAN"])
     assert host.vms == [] and list(host.virtual_switches) == ["LAN"]
     assert old_switch not in host.virtual_switches.values()
-    assert host.registry.text("HKLM\\SOFTWARE\\Test", "a") == ""
+    assert host.registry.text("SOFTWARE\\Test", "a") == ""
     assert all(not disk.online for disk in host.disks if disk.lun in world.luns.values())
     assert host.volume_by_letter("D") is not None and host.backup.catalog == []
     assert world.check() == []

@@ -231,3 +231,20 @@ def test_a_restore_while_the_vm_is_registered_elsewhere_is_found_by_the_world(
 
 def vm_id(world: World) -> str:
     return world.vms[0].id
+
+
+@pytest.mark.parametrize(("choice", "password"), [("goes-back", "Passw0rd!"), ("stays", "Changed-1")])
+def test_a_restored_guest_knows_what_it_knew_then(world: World, host: Machine, choice: str, password: str) -> None:
+    world.switches.choose("guest-memory", choice)
+    guest = world.machine("sql01")
+    guest.registry.put("HKLM\\SOFTWARE\\Test", {"when": "before"})
+    version = backed_up(host)
+    guest.registry.put("HKLM\\SOFTWARE\\Test", {"when": "after"})
+    mishap(world, "set_password", machine="sql01", account="Administrator", password="Changed-1")
+    mishap(world, "take_letter", machine="sql01", letter="S", new="T")
+    assert restored(host, version).code == 0
+    mishap(world, "start_vm", vm="sql01")
+    assert guest.answers and guest.accounts["Administrator"].password == password
+    back = choice == "goes-back"
+    assert guest.registry.text("SOFTWARE\\Test", "when") == ("before" if back else "after")
+    assert (guest.volume_by_letter("S") is not None) is back
