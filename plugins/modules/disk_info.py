@@ -142,6 +142,12 @@ vms:
       description: Virtual Fibre Channel ports; LUNs behind them are invisible from the host.
       type: list
       elements: dict
+    network_adapters:
+      description: >-
+        The VM's network adapters with C(name), C(mac_address), C(is_synthetic), C(switch_name) and C(switch_id); both V(null) when it is
+        not connected.
+      type: list
+      elements: dict
     disks:
       description: Every drive of the VM.
       type: list

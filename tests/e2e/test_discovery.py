@@ -162,6 +162,9 @@ def test_shared_disks_ports_replicas_and_clustered_vms_are_told_apart(run: Playb
     assert [disk["attachment"] for disk in shared.values()] == ["virtual_hard_disk"] + ["shared_virtual_hard_disk"] * 2
     assert shared["SCSI 0:2"]["vhd"]["format"] == "VHDSet"
     assert [port["san"] for port in vms["special disks"]["fibre_channel_ports"]] == ["Fabric-A"]
+    adapters = vms["formats"]["network_adapters"]
+    assert [(one["switch_name"], one["is_synthetic"]) for one in adapters] == [("External", True), ("Private", True)]
+    assert len({one["mac_address"] for one in adapters}) == 2
     assert {name for name, vm in vms.items() if vm["replication"]["is_replica"]} == {"replica"}
     assert {name for name, vm in vms.items() if vm["is_clustered"]} == {"clustered"}
     assert {name: vm["state"] for name, vm in vms.items() if vm["state"] != "running"} == {

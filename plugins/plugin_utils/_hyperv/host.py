@@ -15,7 +15,7 @@ Not here: the joins (`host_topology`), guests (`guest`), changing anything.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from .._wsman import AccessDenied, Busy, CimInstance, CimPath, OperationTimedOut, QuotaExceeded, WsmanFault
@@ -34,7 +34,8 @@ from .host_topology import (
     vm_guid,
 )
 from .machine import Service, machine_facts, rights_missing, services_named
-from .model import VHD_FORMATS, VHD_TYPES, ClusterMembership, HostView, VirtualHardDisk, word
+from .model import VHD_FORMATS, VHD_TYPES, ClusterMembership, HostView, NetworkAdapter, VirtualHardDisk, word
+from .network_adapters import ETHERNET_PORT, build_network_adapters
 from .schema import CIMV2, CLUSTER, HOST_COLUMNS, STORAGE, VIRTUALIZATION
 
 _HYPERV_SERVICE = "vmms"
@@ -74,6 +75,7 @@ def observe_host(client: CimClient, vms: Sequence[str] | None = None, vhd_detail
         disk_policy=_disk_policy(client, problems),
         fc_connections=fc_connections,
         fc_switches=fc_switches,
+        network_adapters=_network_adapters(client, selected, problems),
     )
     if vhd_details:
         rows = replace(rows, vhds=_vhd_details(client, rows, selected))
@@ -188,6 +190,28 @@ def _fibre_channel_fabric(
     return connections, switches
 
 
+def _network_adapters(
+    client: CimClient, selected: frozenset[str] | None, problems: list[str]
+) -> Mapping[str, tuple[NetworkAdapter, ...]]:
+    """Ports of every kind (the query of the base class is deep), their connections, and the switches these lead to."""
+    if selected is not None and not selected:
+        return {}
+    filters: list[str | None] = [None]
+    if selected is not None:
+        filters = [_owned(some) for some in chunks(sorted(selected))]
+
+    def rows(class_name: str, condition: str | None) -> list[CimInstance]:
+        wheres = [" AND ".join(filter(None, (condition, owned))) or None for owned in filters]
+        return [
+            row for where in wheres for row in _optional_rows(client, problems, class_name, what="Network", where=where)
+        ]
+
+    ports = rows("CIM_EthernetPortAllocationSettingData", f"ResourceType = {ETHERNET_PORT}")
+    connections = rows("Msvm_EthernetPortAllocationSettingData", None) if ports else []
+    switches = _optional_rows(client, problems, "Msvm_VirtualEthernetSwitch", what="Network") if connections else []
+    return build_network_adapters(ports, connections, switches)
+
+
 # --- All VMs, or some ---------------------------------------------------------------------------------------------
 
 _TYPES_WANTED = "(" + " OR ".join(f"ResourceType = {number}" for number in RESOURCE_TYPES) + ")"
@@ -221,6 +245,11 @@ def _rows_of_all(client: CimClient, rows: HostRows, problems: list[str]) -> Host
     )
 
 
+def _owned(some: Sequence[str]) -> str:
+    """The condition for devices of some VMs, by the GUID that their InstanceID begins with."""
+    return any_of("InstanceID", [f"Microsoft:{vm_id}%" for vm_id in some], operator="LIKE")
+
+
 def _rows_of_some(
     client: CimClient, rows: HostRows, wanted: Sequence[str], problems: list[str]
 ) -> tuple[HostRows, frozenset[str]]:
@@ -239,10 +268,7 @@ def _rows_of_some(
             for row in _optional_rows(client, problems, class_name, what=what, where=any_of("SystemName", some))
         ]
 
-    def owned(some: Sequence[str]) -> str:
-        return any_of("InstanceID", [f"Microsoft:{vm_id}%" for vm_id in some], operator="LIKE")
-
-    resources = per_vm("Msvm_ResourceAllocationSettingData", lambda some: f"{_TYPES_WANTED} AND {owned(some)}")
+    resources = per_vm("Msvm_ResourceAllocationSettingData", lambda some: f"{_TYPES_WANTED} AND {_owned(some)}")
     resources += _rows(
         client, VIRTUALIZATION, "Msvm_ResourceAllocationSettingData", any_of("ResourceSubType", [PHYSICAL_DISK_DRIVE])
     )
@@ -260,7 +286,7 @@ def _rows_of_some(
         systems=systems,
         settings=per_vm("Msvm_VirtualSystemSettingData", lambda some: any_of("VirtualSystemIdentifier", some)),
         resources=resources,
-        storage=per_vm("Msvm_StorageAllocationSettingData", owned),
+        storage=per_vm("Msvm_StorageAllocationSettingData", _owned),
         fc_ports=[
             row
             for some in chunks(ids)
@@ -269,7 +295,7 @@ def _rows_of_some(
                 problems,
                 "Msvm_SyntheticFcPortSettingData",
                 what="Virtual Fibre Channel",
-                where=owned(some),
+                where=_owned(some),
             )
         ],
         kvp=integration("Guest data", "Msvm_KvpExchangeComponent"),

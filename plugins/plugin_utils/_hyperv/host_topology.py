@@ -56,6 +56,7 @@ from .model import (
     HostVolume,
     Lun,
     LunAttachment,
+    NetworkAdapter,
     Replication,
     Slot,
     VirtualHardDisk,
@@ -93,7 +94,8 @@ _VHD_EXTENSIONS: Mapping[str, tuple[str, str | None]] = {
 class HostRows:
     """Everything that was read of a host, as it came. A row list may hold more than is asked for, never less.
 
-    `vhds` maps the case-folded path of a VHD to its details; `vm_names` maps the GUIDs of VMs that were not asked for
+    `vhds` maps the case-folded path of a VHD to its details; `network_adapters` maps the GUID of a VM to its adapters
+    (`network_adapters.py`); `vm_names` maps the GUIDs of VMs that were not asked for
     (but use a LUN) to their names.
     """
 
@@ -116,6 +118,7 @@ class HostRows:
     cluster_resources: Sequence[CimInstance] = ()
     vhds: Mapping[str, VirtualHardDisk] = field(default_factory=dict)
     vm_names: Mapping[str, str] = field(default_factory=dict)
+    network_adapters: Mapping[str, tuple[NetworkAdapter, ...]] = field(default_factory=dict)
     problems: Sequence[str] = ()
 
 
@@ -666,6 +669,7 @@ def build_host_view(rows: HostRows, *, selected: frozenset[str] | None = None) -
                 busy=word(VM_BUSY, statuses[1]) if len(statuses) > 1 else None,
                 controllers=controllers.get(vm_id, ()),
                 disks=disks,
+                network_adapters=rows.network_adapters.get(vm_id, ()),
                 problems=_vm_problems(names[vm_id], row, setting, disks),
             )
         )

@@ -349,6 +349,17 @@ class FibreChannelPort:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkAdapter:
+    """`switch_name` is None when the adapter is not connected, or to a switch that the host does not have."""
+
+    name: str
+    mac_address: str
+    is_synthetic: bool
+    switch_name: str | None
+    switch_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class VmConfiguration:
     data_root: str | None
     file: str | None
@@ -394,6 +405,7 @@ class VirtualMachine:
     busy: str | None
     controllers: tuple[Controller, ...]
     disks: tuple[VmDisk, ...]
+    network_adapters: tuple[NetworkAdapter, ...] = ()
     problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
