@@ -78,7 +78,7 @@ class RestoreJobs:
     def run_id(self, attempt: int, volume: int | None = None) -> str:
         return restore_run_id(self._set_id, self._phase, self._run.arguments["restore_id"], attempt, volume)
 
-    def tried(self, request: RestoreRequest, volume: int | None = None) -> Tried:
+    def tried(self, request: RestoreRequest, volume: int | None = None, *, skip_succeeded: bool = False) -> Tried:
         """Look at the attempts of this restore in turn; the first that is not a failure is the one to use."""
         earlier: list[int] = []
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -89,7 +89,7 @@ class RestoreJobs:
             if not look.is_done and not look.is_interrupted:
                 return Tried(attempt=attempt, state="running", earlier=tuple(earlier))
             result = self.engine.result(self._job(run_id, request), request)
-            if result.state == "succeeded":
+            if result.state == "succeeded" and not skip_succeeded:
                 return Tried(attempt=attempt, state="succeeded", earlier=tuple(earlier), result=result)
             if result.kind == "busy":
                 return Tried(attempt=attempt, state="new", earlier=tuple(earlier))

@@ -336,6 +336,7 @@ def _host_row(disk: View, other: View | None, pair: Pair | None) -> _Row:
         "guid": lun.get("guid"),
         "signature": lun.get("signature"),
         "vhd_id": vhd.get("id"),
+        "file_size_bytes": vhd.get("file_size_bytes"),
         "size_bytes": size,
     }
     return _Row(
