@@ -48,6 +48,11 @@ def sampled(effects: Sequence[Effect], *, every: int | None = None, kinds: Seque
     return choose
 
 
+def while_job(effects: Sequence[Effect]) -> Choose:
+    """Everything at the exchanges while a backup runs, and nothing else."""
+    return lambda _number, _what, _kind, busy: iter(effects if busy else ())
+
+
 def one_slice(plain: Undisturbed) -> Choose:
     """A fixed few for the quick tests: each effect at one change, and those of the wire at one read as well."""
     exchanges = list(enumerate(plain.exchanges, 1))
@@ -105,7 +110,10 @@ def main(words: list[str]) -> int:
         elif options.slice:
             choose = one_slice(plain)
         else:
-            choose = sampled(chosen, every=options.every, kinds=options.kind or ())
+            mine = [effect for effect in chosen if effect.name in (SCENARIOS[name].effects or BY_NAME)]
+            choose = sampled(mine, every=options.every, kinds=options.kind or ())
+            if SCENARIOS[name].only_while_job:
+                choose = while_job(mine)
         _enumerate(options, name, plain, choose)
     found_all = read_results(options.results)
     spent = time.monotonic() - began

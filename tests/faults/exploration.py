@@ -115,7 +115,7 @@ class Stage:
         self.folder = Path(tempfile.mkdtemp(prefix="hyperv-faults-", dir=MEMORY if MEMORY.is_dir() else None))
         self._origin = Path.cwd()
         os.chdir(self.folder)
-        chosen = f"{scenario.world}\nswitches: {json.dumps(dict(switches or {}))}\n"
+        chosen = f"{scenario.world}\nswitches: {json.dumps({**scenario.switches, **(switches or {})})}\n"
         self.world = World.from_yaml(chosen, Path(WORLD))
         self.controller = Controller(self.world, inventory_of(self.world), self.folder)
         self.variables = dict(scenario.variables)

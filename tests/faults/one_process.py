@@ -176,6 +176,7 @@ def prepare() -> None:
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_RETRY_FILES_ENABLED": "false",
             "LC_ALL": "C.UTF-8",
+            "HYPERV_PASSTHROUGH_NTFS": "no",  # the simulator's own file system: a C library's memory is no part of a world
         }
     )
     import signal

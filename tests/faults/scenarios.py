@@ -39,6 +39,9 @@ class Scenario:
         invariants: hold after every exchange.
         hook: called with (world, name of a task that has just ended), for hooks that stop and start applications.
         refusals: kinds of errors that a case may end in for good, each documented.
+        switches: of the simulator, where they are not at their default.
+        effects: names of those that are tried; empty: all.
+        only_while_job: no exchanges are tried but those at which a backup runs.
     """
 
     name: str
@@ -54,6 +57,9 @@ class Scenario:
     prepare: Callable[[Any, Any], None] | None = None
     hook: Callable[[Any, str], None] | None = None
     refusals: frozenset[str] = frozenset()
+    switches: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    effects: tuple[str, ...] = ()
+    only_while_job: bool = False
 
     def vm_of(self, world: Any) -> Any:
         return next((vm for vm in world.vms if vm.name == self.vm), None)
@@ -227,6 +233,18 @@ TWO_PHASE_BACKUP = register(
         proof=_proof_of_backup,
         invariants=FOR_BACKUP,
         hook=applications("sql01"),
+    )
+)
+
+TWO_PHASE_BACKUP_SAVED = register(
+    dataclasses.replace(
+        TWO_PHASE_BACKUP,
+        name="two_phase_backup_saved",
+        text="the same on a host whose Windows Server Backup saves the VM while it is backed up",
+        variables={**TWO_PHASE_BACKUP.variables, "two_phase_backup_allow_offline": True},
+        switches={"wsb-passthrough": "saved"},
+        effects=("killed", "outage", "orphaned", "overtaken", "restart_host", "turned_on", "job_fails_50"),
+        only_while_job=True,
     )
 )
 
