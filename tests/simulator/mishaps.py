@@ -367,6 +367,18 @@ def unmap_lun(world: World, lun: str, machine: str) -> None:
 
 
 @_mishap
+def renumber_disks(world: World, machine: str) -> None:
+    """The fabric hiccups: LUNs leave and come back under other numbers, without a reboot. Disks of running VMs stay."""
+    host = world.machine(machine)
+    held = {vm.number_in(drive.host_resource) for vm in host.vms if vm.running for _c, drive in vm.physical_drives()}
+    moving = [d for d in host.disks if d.lun is not None and d.lun in host.mapped_luns and d.number not in held]
+    numbers = [disk.number for disk in moving]
+    for disk, number in zip(moving, [*numbers[1:], *numbers[:1]], strict=True):
+        disk.number = number
+    host.disks.sort(key=lambda disk: disk.number)
+
+
+@_mishap
 def set_disk_online(world: World, machine: str, lun: str, online: bool) -> None:
     """An operator brings a LUN online (writable) on a machine, or takes it offline, attached or not."""
     disk = world.machine(machine).disk_of_lun(_lun(world, lun))

@@ -395,6 +395,7 @@ class _Builder(LayoutBuilder):
         settings.memory_mb = reader.number("memory", 2048)
         settings.dynamic_memory = reader.flag("dynamic_memory")
         settings.processors = reader.number("processors", 2)
+        settings.allow_full_scsi = reader.flag("full_scsi")
         settings.automatic_startup_action = STARTUP_ACTIONS[
             reader.text("automatic_start", "if_running", choices=tuple(STARTUP_ACTIONS))
         ]

@@ -278,3 +278,24 @@ def test_a_vm_that_merges_disks_says_so_and_refuses_changes(world: World, host: 
     drive = Ref(V2, RASD, {"InstanceID": vm.controllers[0].drive_id(vm.id, 1)})
     answer = call(host, VSMS, "RemoveResourceSettings", {"ResourceSettings": [drive]})
     assert answer["ReturnValue"] == 32775
+
+
+def test_windows_may_take_more_of_a_formatted_volume_than_mkntfs(world: World, host: Machine, vm: Vm) -> None:
+    bare = prepared(host).get("SizeRemaining")
+    volume = one(host, "SELECT * FROM MSFT_Volume WHERE DriveLetter = 'V'", STORAGE)
+    world.switches.choose("format-windows-extra", "as-observed")
+    again = storage(host, "MSFT_Volume", "Format", volume, FileSystem="NTFS", AllocationUnitSize=65536, Force=True)
+    assert again["ReturnValue"] == 0
+    left = again["FormattedVolume"].get("SizeRemaining")
+    assert isinstance(bare, int) and isinstance(left, int)
+    assert bare - left >= (700 << 20) // 40
+
+
+def test_disk_numbers_change_without_a_reboot_but_not_under_a_running_vm(world: World, host: Machine, vm: Vm) -> None:
+    before = {lun: number_of(host, lun) for lun in ("source", "target", "four")}
+    mishap(world, "renumber_disks", machine="hv01")
+    assert number_of(host, "source") == before["source"] and world.drifted() == []
+    assert (number_of(host, "target"), number_of(host, "four")) == (before["four"], before["target"])
+    vm.set_state(OFF)
+    mishap(world, "renumber_disks", machine="hv01")
+    assert world.drifted() == [("sql01", "scsi 0:1", "target")]
