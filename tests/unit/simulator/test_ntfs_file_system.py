@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 from datetime import datetime, timedelta, timezone
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from simulator.content import MemoryContent, SparseFile, Window, fill_with_noise
+from simulator.content import MemoryContent, SparseFile, Window, copy_content, fill_with_noise
 from simulator.file_system import ERROR_DISK_FULL, FileSystemError, grow_tree
 from simulator.image_file import create_image
 from simulator.ntfs_file_system import LARGEST, SMALLEST, NtfsFileSystem, availability, lays_real_ntfs
 from simulator.partition_file_system import PartitionFileSystem
 from simulator.vhd import DYNAMIC, VHDX
 from simulator.volumes import find_file_system, lay_file_system
+from unit.simulator.windows_machines import make_world, run
 
 pytestmark = pytest.mark.skipif(availability().library is None, reason=f"ntfs-3g: {availability().reason}")
 
@@ -138,6 +140,30 @@ def test_the_allocated_ranges_are_the_volume(tmp_path: Path, seed: int, cluster:
     assert (restored.label, restored.serial, restored.cluster_size) == ("Daten", SERIAL, cluster)
     tool("ntfsfix", "-n", tmp_path / "copy")
     assert "OK" in tool("ntfsfix", "-n", tmp_path / "copy").split("alternate boot sector", 1)[1].splitlines()[0]
+
+
+def test_a_wrecked_volume_comes_back_through_wbadmin_and_the_tools_accept_it(tmp_path: Path) -> None:
+    guest = make_world(tmp_path).machine("sql01")
+    volume = guest.volume_by_letter("S")
+    assert volume is not None and isinstance(volume.files, NtfsFileSystem)
+    before = volume.files.tree_digest()
+    assert run(guest, "wbadmin start backup -backupTarget:B: -include:S: -quiet").code == 0
+    fill_with_noise(volume.content, "wreck", 0, volume.content.size)
+    assert volume.file_system == "RAW"
+    found = re.search(r"Version identifier: (\S+)", run(guest, "wbadmin get versions -backupTarget:B:").out)
+    assert found is not None
+    restore = f"wbadmin start recovery -version:{found[1]} -itemType:Volume -items:{volume.path} -quiet"
+    assert run(guest, restore + " -recoveryTarget:S: -backupTarget:B:").code == 0
+    volume = guest.volume_by_letter("S")
+    assert volume is not None
+    assert (volume.files.tree_digest(), volume.label, volume.file_system) == (before, "Data", "NTFS")
+    copy_content(volume.content, SparseFile.create(tmp_path / "copy", volume.content.size))
+    tool("ntfsfix", "-n", tmp_path / "copy")
+    assert f"Free Clusters: {volume.free // 4096} " in tool("ntfsinfo", "-m", tmp_path / "copy")
+    for entry in volume.files.walk():
+        if not entry.is_directory:
+            path = "/" + entry.path.replace("\\", "/")
+            assert cat(tmp_path / "copy", path) == volume.files.read(entry.path)
 
 
 def test_formatting_over_noise_leaves_nothing_of_it_in_the_files(tmp_path: Path) -> None:
