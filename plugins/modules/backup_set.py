@@ -181,8 +181,8 @@ lease:
   type: str
 restore:
   description: >-
-    The restore's entry with C(id), C(state) V(running), V(finished) or V(failed), C(phase), C(host), C(started), C(ended), C(disks), and the
-    C(automatic_start_action) to put back; V(null) for the states of a backup.
+    The restore's entry with C(id), C(state) V(running), V(finished) or V(failed), C(phase), C(host), C(started), C(ended), C(disks), and
+    the C(automatic_start_action) to put back; V(null) for the states of a backup.
   returned: always
   type: dict
 left:

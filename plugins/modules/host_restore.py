@@ -15,8 +15,8 @@ author:
 description:
   - Restores a VM, its configuration and its virtual hard disks, to where they were, as a detached job on the Hyper-V host.
   - >-
-    Everything that forbids it is found before anything is changed. An existing VM is replaced only with O(overwrite_vm), when it is off, and
-    after its configuration was exported. Virtual hard disks that are still there without their VM count as an existing VM.
+    Everything that forbids it is found before anything is changed. An existing VM is replaced only with O(overwrite_vm), when it is off,
+    and after its configuration was exported. Virtual hard disks that are still there without their VM count as an existing VM.
   - >-
     As soon as the restored VM exists, and on every rerun, its automatic start action is V(Nothing), a saved state is discarded, and its
     network adapters and virtual Fibre Channel ports are connected. Its pass-through disks are attached by

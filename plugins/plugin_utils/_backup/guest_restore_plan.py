@@ -15,7 +15,7 @@ Not responsible for: what the host sees (`restore_plan.py`), reading volumes, re
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .backup_set import BackupSet
@@ -105,6 +105,7 @@ def guest_restore_plan(
     restore_volumes: Sequence[str] = (),
     listings: Listings | None = None,
     prepared: bool = True,
+    begun: Collection[int] = (),
 ) -> GuestPlan:
     """Keep or restore, per volume of the disks that the set captured in the guest.
 
@@ -116,8 +117,9 @@ def guest_restore_plan(
         listings: what lies in the roots of the guest's volumes. Without it (None) a volume whose serial number differs cannot
             be told from somebody's data and counts as doubtful.
         prepared: blank disks should have their partitions by now, so that a blank one is a finding.
+        begun: numbers of volumes onto which this very restore has begun to write, so that what they hold is no obstacle.
     """
-    planner = _Planner(guest, overwrite_disks, lun_map or {}, restore_volumes, listings or {}, prepared)
+    planner = _Planner(guest, overwrite_disks, lun_map or {}, restore_volumes, listings or {}, prepared, begun)
     return planner.plan(item)
 
 
@@ -146,6 +148,36 @@ def sharpened(rows: Sequence[Mapping[str, Any]], plan: GuestPlan) -> list[dict[s
     return found
 
 
+def still_the_same(plan: DiskPlan, volume: VolumePlan, guest: View) -> str | None:
+    """Why a volume must not be written to right now, or None: the last look before something is overwritten.
+
+    The disk with the planned identity must be there once, online, no boot or system disk, and hold the planned volume.
+    """
+    if plan.disk is None or volume.current is None:
+        return f"there is no volume {volume.name} to restore onto"
+    wanted = fold(plan.disk.get("unique_id"))
+    table = table_identity(plan.disk)
+    path = str(volume.current.get("path") or "").casefold()
+    disks = [
+        disk
+        for disk in guest.get("disks") or ()
+        if fold(disk.get("unique_id")) & wanted and (not table or table_identity(disk) == table)
+    ]
+    if len(disks) != 1:
+        return f"the disk {plan.label} is {'gone' if not disks else 'there several times'}"
+    disk = disks[0]
+    if disk.get("is_offline") or disk.get("is_read_only"):
+        return f"the disk {plan.label} is {'offline' if disk.get('is_offline') else 'read-only'}"
+    if disk.get("is_boot") or disk.get("is_system"):
+        return f"the disk {plan.label} is a boot or system disk"
+    same = [one for one in disk.get("volumes") or () if path and str(one.get("path") or "").casefold() == path]
+    if len(same) != 1:
+        return f"the disk {plan.label} does not hold the volume {volume.current.get('path')} any more"
+    if same[0].get("is_boot") or same[0].get("is_system"):
+        return f"the volume {volume.name} is a boot or system volume"
+    return None
+
+
 def volume_name(volume: View) -> str:
     letter = volume.get("letter")
     label = f" ({volume['label']})" if volume.get("label") else ""
@@ -161,6 +193,7 @@ class _Planner:
         restore_volumes: Sequence[str],
         listings: Listings,
         prepared: bool,
+        begun: Collection[int],
     ) -> None:
         self._disks = list(guest.get("disks") or ())
         self._overwrite = list(overwrite_disks)
@@ -168,6 +201,7 @@ class _Planner:
         self._wanted = [_volume_key(text) for text in restore_volumes]
         self._listings = listings
         self._prepared = prepared
+        self._begun = frozenset(begun)
         self._findings: list[GuestFinding] = []
 
     def plan(self, item: BackupSet) -> GuestPlan:
@@ -292,6 +326,8 @@ class _Planner:
             self._find("volume_locked", f"the volume {name} is locked by BitLocker; unlock it first")
             return plan(SKIPPED, f"{name} is locked by BitLocker")
         action, reason = self._verdict(recorded, current, named=named)
+        if number in self._begun:
+            action, reason = RESTORE, "is being restored by this restore already"
         if action is None:
             self._find(
                 "disk_doubtful",

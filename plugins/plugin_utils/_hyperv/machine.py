@@ -126,6 +126,18 @@ def services_named(client: CimClient, names: Iterable[str]) -> dict[str, Service
     }
 
 
+def services_on(client: CimClient, letter: str) -> tuple[str, ...]:
+    """Running services whose program lies on a drive, as `Title (Name)`: who keeps that volume busy, as far as Windows tells."""
+    wanted = f"{letter.rstrip(':').casefold()}:\\"
+    rows = query_filtered(client, CIMV2, "Win32_Service", any_of("State", ["Running"]))
+    return tuple(
+        f"{text_of(row, 'DisplayName') or text_of(row, 'Name')} ({text_of(row, 'Name')})"
+        for row in rows
+        if text_of(row, "State").casefold() == "running"
+        and text_of(row, "PathName").strip().lstrip('"').casefold().startswith(wanted)
+    )
+
+
 def processes_named(client: CimClient, names: Iterable[str]) -> tuple[RunningProcess, ...]:
     """Running programs by file name such as `wbadmin.exe`, with their command lines."""
     wanted = {name.lower() for name in names}
