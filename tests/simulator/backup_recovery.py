@@ -155,23 +155,34 @@ def start_recovery(engine: WindowsBackup, plan: RecoveryPlan) -> Job:
     size = sum(int(member.get("size", 0)) for member in plan.members)
     job.seconds = 60.0 + (size or plan.version.size) / 100_000_000
     if kind == "volume":
-        engine.reports.event(192, 4, {"BackupSetId": job.template_id}, opcode=1)
+        engine.reports.event(192, 4, {"BackupSetId": engine.reports.set_id(plan.version)}, opcode=1)
         job.begin = lambda job: _wipe_volume(engine, plan)
         job.end = lambda job: _restore_volume(engine, plan)
-        job.report = lambda job: engine.reports.recovery(job, VOLUME_EVENTS, {"VolumesInfo": plan.description()})
+        data = {
+            "NumOfVolumes": "1",
+            "VolumesInfo": plan.description(),
+            "PrepareRestoreTime": "5",
+            "WriteRestoreTime": str(int(job.seconds)),
+        }
+        job.report = lambda job: engine.reports.recovery(job, plan.version, VOLUME_EVENTS, data)
     elif kind == "hyperv":
         job.begin = lambda job: _remove_machines(engine, plan)
         job.end = lambda job: _restore_machines(engine, plan)
         data = {
+            "RecoveryFromSSB": "false",
+            "AppRestoreAlternateTargetPath": plan.request.recovery_target,
+            "NumOfComponents": str(len(plan.members)),
+            "AppsInfo": plan.description(),
             "AlternateLocationRecovery": "true" if plan.request.alternate_location else "false",
             "RecreatePath": "true" if plan.request.recreate_path else "false",
             "ComponentInfoSummary": plan.description(),
         }
-        job.report = lambda job: engine.reports.recovery(job, HYPERV_EVENTS, data)
+        job.report = lambda job: engine.reports.recovery(job, plan.version, HYPERV_EVENTS, data)
     else:
         job.end = lambda job: _restore_files(engine, plan, job)
         where = plan.request.recovery_target or "original location"
-        job.report = lambda job: engine.reports.recovery(job, FILE_EVENTS, {"FileRestoreTargetPath": where})
+        data = {"FileRestoreTargetPath": where, "NumOfFiles": str(len(plan.paths)), "FilesInfo": plan.description()}
+        job.report = lambda job: engine.reports.recovery(job, plan.version, FILE_EVENTS, data)
     return job
 
 

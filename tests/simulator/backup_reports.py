@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
 from .assumed import assumed
+from .disks import stable_guid
 from .event_log import BACKUP_CHANNEL, BACKUP_PROVIDER, ERROR, INFORMATION, WARNING
 from .file_system import FileSystemError
 from .processes import SYSTEM
 from .windows_files import Files
 
 if TYPE_CHECKING:
+    from .backup_store import Version
     from .windows_backup import Job, Plan
 
 assumed(
@@ -51,6 +53,26 @@ assumed(
     "A failed backup also writes event 517 to the Application log",
     source="backup-engines 1.10 gives the range 517-528 as summaries",
 )
+
+assumed(
+    "wsb-restore-set-id",
+    "BackupSetId of a recovery event is the BackupTemplateID of the backup, or an identifier that nothing else tells",
+    source="backup-engines 1.10 names both fields, not what joins them",
+    values=("template", "other"),
+)
+
+_FIRST = ("BackupSetId", "BackupSetTime", "RestoreEventId")
+_RESULT = ("RestoreState", "HRESULT", "DetailedHRESULT")
+_LOGS = ("FileSuccessLogPath", "FileFailureLogPath")
+# By the id of the event that ends a recovery; names and order as in the public manifest (backup-engines, source S13).
+_RECOVERY_FIELDS: dict[int, tuple[str, ...]] = {
+    193: (*_FIRST, *_RESULT, "ErrorMessage", "BackupTargetFriendlyName", "NumOfVolumes", "VolumesInfo",
+          "PrepareRestoreTime", "RestoreTime", "WriteRestoreTime"),
+    208: (*_FIRST, "FileRestoreTargetPath", *_RESULT, "NumOfFiles", "FilesInfo", "RestoreTime", *_LOGS,
+          "MountVhdTime", "PreparePassTime", "WriteFilesTime", "BackupLocation", "TotalDataTransferred"),
+    1025: (*_FIRST, "RecoveryFromSSB", "BackupTargetPath", "AppRestoreAlternateTargetPath", *_RESULT, "RestoreTime",
+           "NumOfComponents", *_LOGS, "AppsInfo", "AlternateLocationRecovery", "RecreatePath", "ComponentInfoSummary"),
+}  # fmt: skip
 
 SUCCESS_STATE = 14
 RUNNING, SUCCEEDED, WARNED, FAILED, CANCELLED = "running", "succeeded", "warning", "failed", "cancelled"
@@ -140,20 +162,35 @@ class BackupReports:
                 message=f"The backup operation has failed with following error code '0x{job.hresult:08X}'.",
             )
 
-    def recovery(self, job: Job, ids: tuple[int, int, int, int], data: dict[str, str]) -> None:
-        """`ids` are (stop, success, warning, error) of one flavour of recovery (backup-engines 1.10)."""
-        common = {
-            "BackupSetId": job.template_id,
+    def set_id(self, version: Version) -> str:
+        """BackupSetId of a version in recovery events."""
+        if self._machine.world.assume("wsb-restore-set-id") == "template":
+            return version.template_id
+        return "{" + stable_guid(version.template_id, "backup set") + "}"
+
+    def recovery(self, job: Job, version: Version, ids: tuple[int, int, int, int], data: dict[str, str]) -> None:
+        """`ids` are (stop, success, warning, error) of one flavour of recovery, `data` its own fields in their order."""
+        facts = {
+            "BackupSetId": self.set_id(version),
+            "BackupSetTime": event_time(datetime.fromisoformat(version.time)),
+            "RestoreEventId": "{" + stable_guid(self._machine.name, job.started.isoformat(), "restore") + "}",
             "RestoreState": "6" if job.state == SUCCEEDED else "7",
             "HRESULT": self.code(job.hresult),
             "DetailedHRESULT": self.code(job.detailed),
             "ErrorMessage": job.message,
+            "RestoreTime": event_time(job.started),
+            "BackupTargetFriendlyName": version.target_label,
+            "BackupTargetPath": version.target_label,
+            "BackupLocation": version.target_label,
+            "FileSuccessLogPath": job.log_path,
+            "FileFailureLogPath": job.error_log_path,
         }
+        fields = {name: facts.get(name, "") for name in _RECOVERY_FIELDS[ids[0]]} | data
         stop, good, warned, bad = ids
         by_state = {SUCCEEDED: (good, INFORMATION), WARNED: (warned, WARNING)}
         event_id, level = by_state.get(job.state, (bad, ERROR))
-        self.event(event_id, level, common | data)
-        self.event(stop, INFORMATION, common | data, opcode=2)
+        self.event(event_id, level, fields)
+        self.event(stop, INFORMATION, fields, opcode=2)
 
     def write_log(self, job: Job) -> None:
         """The log files that the last lines of the output name; no C: drive, no log."""
