@@ -70,11 +70,12 @@ _RESTORED_BY: Mapping[str, str] = {
     "map_keep": "keep, on the LUN that replaces it",
     "overwrite": "OVERWRITE",
     "map_overwrite": "OVERWRITE, on the LUN that replaces it",
-    "with_vm": "comes back with the VM",
+    "with_vm": "from the host's version",
     "in_guest": "decided inside the guest",
     "not_captured": "NOT in the backup",
     "restore": "restored",
     "skipped": "not asked for",
+    "not_asked": "not asked for",
 }
 
 

@@ -40,7 +40,7 @@ def status(**changed: Any) -> dict[str, Any]:
 def test_a_planned_restore_names_each_disk_with_what_happens_to_it_and_lists_the_steps() -> None:
     assert restore_summary([status()]) == [
         "erp01: PLANNED. Two of three.",
-        "  SCSI 0:0 (24 MiB) comes back with the VM: a VHD",
+        "  SCSI 0:0 (24 MiB) from the host's version: a VHD",
         "  SCSI 0:1 (48 MiB) keep: as recorded",
         "  SCSI 0:2 (2.0 GiB) OVERWRITE: blank",
         "  1. restore the VM",
