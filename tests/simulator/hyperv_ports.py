@@ -117,6 +117,7 @@ def modify_port(machine: Machine, vm: Vm, resource: Instance) -> Ref:
     if adapter is None:
         raise JobFailed(INVALID, f"{identifier} was not found.")
     if resource.class_name == CONNECTION:
+        adapter.last_switch = vm.switch_name(adapter) or adapter.last_switch
         if "HostResource" in resource.properties:
             adapter.switch = _switch(machine, resource)
         if resource.get("EnabledState") == 3:

@@ -191,7 +191,8 @@ def test_an_adapter_is_disconnected_and_connected_to_another_switch(host: Machin
     name = "Msvm_EthernetPortAllocationSettingData"
     identifier = connection(host, vm, name).get("InstanceID")
     modify(host, name, InstanceID=identifier, EnabledState=3)
-    assert connection(host, vm, name).get("EnabledState") == 3
+    row = connection(host, vm, name)
+    assert (row.get("EnabledState"), row.get("LastKnownSwitchName")) == (3, "External")
     path = switch_path(host, "Msvm_VirtualEthernetSwitch", host.virtual_switches["Spare"])
     modify(host, name, InstanceID=identifier, EnabledState=2, HostResource=[path])
     row = connection(host, vm, name)
