@@ -323,6 +323,8 @@ class Vm:
             return {}
 
     def _compare_with_saved(self) -> None:
+        if not self.saved_disks:
+            return
         now = self.disk_evidence()
         changed = [slot for slot in sorted({*now, *self.saved_disks}) if now.get(slot) != self.saved_disks.get(slot)]
         for slot in changed:

@@ -592,6 +592,7 @@ class Machine:
         for vm in were_running:
             action = vm.settings.automatic_shutdown_action
             vm.set_state(SAVED if action == 3 and not power_cut else OFF)
+            vm.saved_disks = {}  # what Windows makes of its own reboot is nobody's mistake: no incident
         for vm in self.vms:
             vm.busy = None
         followed = {

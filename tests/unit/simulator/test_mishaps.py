@@ -181,7 +181,7 @@ def test_a_reboot_that_renumbers_disks_starts_a_vm_with_automatic_start_on_the_w
     mishap(world, "reboot", machine="hv01")
     after = {lun: disk_of(host, world, lun).number for lun in ("one", "two", "three")}
     assert before != after and sorted(before.values()) == sorted(after.values())
-    assert vm.state == RUNNING
+    assert vm.state == RUNNING and world.check() == []
     assert [entry[0] for entry in world.drifted()] == ["sql01"] * len(world.drifted()) != []
     vm.set_state(OFF)
     mishap(world, "set_automatic_start", vm="sql01", action=2)
