@@ -41,7 +41,7 @@ from simulator.world import World
 
 from . import one_process
 from .effects import READ, Effect, is_busy, kind_of
-from .invariants import BASE, Glance, glance, holds_a_lease, no_secret, nobody_left_quiesced, nothing_runs
+from .invariants import BASE, Glance, glance, no_secret, nobody_left_quiesced, nothing_runs
 from .one_process import Command, Controller
 from .scenarios import Scenario, hooks_in, inventory_of
 from .state import fingerprint, without_ids
@@ -211,7 +211,6 @@ class Case:
         self._request: bytes | None = None
         self._state = ""
         self._after_rerun: Glance | None = None
-        self._held = False
         self._turns: _Turns | None = None
 
     # -- exchanges from the fault on
@@ -246,7 +245,6 @@ class Case:
 
     def rerun_beside(self) -> None:
         """The command is given again and runs to its end, while this run hangs in its exchange."""
-        self._held = holds_a_lease(self.world)
         if not self.command.parent_killed:
             self.world.clock.advance(LEASE_S)
         command = Command()
@@ -305,10 +303,7 @@ class Case:
         """(outcome, findings)."""
         now = self.watch.look()
         findings = list(self.watch.findings)
-        if self._after_rerun is not None and (self._held or self.command.parent_killed):
-            for name in ("sets", "runs", "starts", "versions"):
-                if getattr(now, name) != getattr(self._after_rerun, name) and self.runs[1].status == 0:
-                    findings.append(f"the overtaken run changed {name} after the other one had finished")
+        findings += self._changed_afterwards(now)
         for number, run in enumerate(self.runs):
             if run.status not in (0, None, one_process.KILLED) and (not run.named or "internal" in run.kinds):
                 findings.append(
@@ -318,6 +313,19 @@ class Case:
         outcome, more = self._rest or self._ending(now)
         findings += more
         return ("wrong" if findings else outcome), findings
+
+    def _changed_afterwards(self, now: Glance) -> Iterator[str]:
+        """What a run did after another one had taken over and finished; a set of its own, from its start, it may make."""
+        then = self._after_rerun
+        if then is None or self.runs[1].status != 0:
+            return
+        for name, text in then.sets.items():
+            if now.sets.get(name) != text:
+                yield f"the overtaken run changed the record {name} after the other one had finished it"
+        if self.command.parent_killed:
+            for what in ("sets", "runs", "starts", "versions"):
+                if getattr(now, what) != getattr(then, what):
+                    yield f"a worker whose parent is gone changed {what} after the rerun had finished"
 
     def _ending(self, now: Glance) -> tuple[str, list[str]]:
         """What the world must be like when no more run follows."""

@@ -99,10 +99,6 @@ def leases(world: Any) -> dict[str, list[Mapping[str, Any]]]:
     return found
 
 
-def holds_a_lease(world: Any) -> bool:
-    return any(entry.get("state") == "held" for entries in leases(world).values() for entry in entries)
-
-
 @functools.lru_cache(maxsize=4096)
 def record_of(text: str) -> Mapping[str, Any] | None:
     """A record's JSON, None when it cannot be read."""
