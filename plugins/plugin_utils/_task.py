@@ -6,8 +6,8 @@
 
 Responsible for: argument validation, refusing identities that YAML turned into numbers, the client for the task's target,
 check and diff flags, progress lines, the guard against a dead controller, turning every error into one sentence with
-`error.kind`. Not responsible for: what a task does (its `perform`), HTTP (`_channel`). No option of any task is a secret
-(a test holds that), so no result needs masking; the account of a machine is its connection's.
+`error.kind`. Not responsible for: what a task does (its `perform`), HTTP (`_channel`). No option of a task is a secret but
+the CHAP secret of guest_disk (a test holds that), which masks its own errors; the account of a machine is its connection's.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class HypervAction(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
 
     `SPEC` holds the keyword arguments of core's argument spec validation; `IDENTITIES` names the options that must be
     strings in the playbook, because YAML turns 0123 or 6E5 into numbers and an identity would silently change.
-    No option may hold a secret.
+    No option may hold a secret that the task does not mask itself.
     """
 
     SPEC: t.ClassVar[Mapping[str, t.Any]] = {"argument_spec": {}}

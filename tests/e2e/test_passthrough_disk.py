@@ -134,6 +134,7 @@ def test_a_lun_is_attached_once_and_detached_once(here: Disks) -> None:
     assert here.world.check() == []
 
 
+@pytest.mark.gates
 def test_check_mode_shows_the_plan_and_leaves_the_world_as_it_is(here: Disks) -> None:
     before, digests = here.drives(), here.world.digests()
     disks = [{"lun": here.unique_id("free"), "slot": slot(1)}]
@@ -223,6 +224,7 @@ def test_what_is_refused_changes_nothing(here: Disks) -> None:
     assert (here.drives(), here.world.digests()) == (before, digests)
 
 
+@pytest.mark.gates
 def test_a_disk_number_is_refused_with_the_disk_that_has_it_now(here: Disks) -> None:
     with here.world.lock:
         number = here.host.disk_of_lun(here.world.luns["free"]).number
@@ -232,6 +234,7 @@ def test_a_disk_number_is_refused_with_the_disk_that_has_it_now(here: Disks) -> 
     assert results[0]["error"]["disk"]["unique_id"] == here.unique_id("free")
 
 
+@pytest.mark.gates
 def test_a_weak_or_shared_identity_is_accepted_with_a_second_identifier(here: Disks) -> None:
     results = here.do(
         {"lun": {"unique_id": here.unique_id("weak"), "serial_number": "OLD-7"}, "slot": slot(4)},
@@ -244,6 +247,7 @@ def test_a_weak_or_shared_identity_is_accepted_with_a_second_identifier(here: Di
     assert (at["erp01", "scsi 0:4"], at["erp01", "scsi 0:5"]) == ("weak", "twin-b")
 
 
+@pytest.mark.gates
 def test_a_lun_is_taken_offline_only_when_that_is_asked_for(here: Disks) -> None:
     (result,) = here.do({"lun": here.unique_id("busy"), "slot": slot(4), "take_offline": True})
     assert [step["kind"] for step in result["plan"]] == ["take_offline", "attach"]
@@ -252,6 +256,7 @@ def test_a_lun_is_taken_offline_only_when_that_is_asked_for(here: Disks) -> None
     assert here.world.check() == []
 
 
+@pytest.mark.gates
 def test_a_scsi_disk_of_a_running_vm_may_be_changed_when_asked_for_and_an_ide_disk_never(here: Disks) -> None:
     live = {"vm": "live01", "allow_running": True}
     with here.world.lock:
@@ -301,6 +306,7 @@ def test_disks_that_are_renumbered_between_look_and_attach_never_end_in_the_wron
     assert here.world.check() == []
 
 
+@pytest.mark.gates
 def test_a_reply_that_is_lost_after_the_attach_is_not_sent_twice(here: Disks) -> None:
     here.fault({"method": "AddResourceSettings"}, "drop_after")
     (result,) = here.do({"lun": here.unique_id("free"), "slot": slot(4)})
@@ -309,6 +315,7 @@ def test_a_reply_that_is_lost_after_the_attach_is_not_sent_twice(here: Disks) ->
     assert here.methods("hv01", "AddResourceSettings") == 1
 
 
+@pytest.mark.gates
 def test_a_job_that_fails_is_told_with_its_code_and_a_rerun_succeeds(here: Disks) -> None:
     """A running VM's disk is added by a job (hyperv-wmi 10)."""
     here.fault({"method": "AddResourceSettings"}, "fail_job", code=32769)

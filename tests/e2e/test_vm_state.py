@@ -101,6 +101,7 @@ def test_a_vm_goes_from_state_to_state_and_a_second_call_changes_nothing(here: P
     assert here.methods("hv01", "RequestStateChange") == 4
 
 
+@pytest.mark.gates
 def test_start_action_and_saved_state_are_changed_without_touching_the_power(here: Power) -> None:
     nothing = {"vm": "saved01", "discard_saved_state": True, "automatic_start_action": "Nothing"}
     first, second = here.do(nothing, nothing)
@@ -116,6 +117,7 @@ def test_start_action_and_saved_state_are_changed_without_touching_the_power(her
     assert here.do({"vm": "saved01", "automatic_start_action": "start_if_running"})[0]["changed"] is False
 
 
+@pytest.mark.gates
 def test_check_mode_says_what_it_would_do_and_leaves_the_world_as_it_is(here: Power) -> None:
     before = (here.states(), here.start_actions(), here.world.digests())
     results = here.do(
@@ -133,12 +135,14 @@ def test_check_mode_says_what_it_would_do_and_leaves_the_world_as_it_is(here: Po
     assert (here.states(), here.start_actions(), here.world.digests()) == before
 
 
+@pytest.mark.gates
 def test_the_heartbeat_is_waited_for(here: Power) -> None:
     (result,) = here.do({"vm": "off01", "state": "running", "wait_for": "heartbeat"})
     assert (result["changed"], result["after"]["heartbeat"]) == (True, "ok")
     assert here.states()["off01"] == RUNNING
 
 
+@pytest.mark.gates
 def test_a_guest_that_sends_no_heartbeat_is_told_and_its_vm_is_left_running(here: Power) -> None:
     (result,) = here.do({"vm": "mute01", "wait_for": "heartbeat", "wait_timeout": 1})
     assert result["error"]["kind"] == "heartbeat_timeout"
@@ -177,6 +181,7 @@ def test_a_guest_that_ignores_the_shutdown_is_turned_off_only_with_force(here: P
     assert (states["stubborn01"], states["mute01"]) == (OFF, OFF)
 
 
+@pytest.mark.gates
 def test_a_job_that_fails_is_told_with_its_code_and_a_rerun_succeeds(here: Power) -> None:
     here.fault({"method": "RequestStateChange"}, "fail_job", code=32778)
     first, second = here.do({"vm": "off01", "state": "running"}, {"vm": "off01", "state": "running"})
@@ -185,6 +190,7 @@ def test_a_job_that_fails_is_told_with_its_code_and_a_rerun_succeeds(here: Power
     assert here.states()["off01"] == RUNNING
 
 
+@pytest.mark.gates
 @pytest.mark.parametrize("method", ["RequestStateChange", "InitiateShutdown", "ModifySystemSettings"])
 def test_a_reply_that_is_lost_after_the_change_is_not_sent_twice(here: Power, method: str) -> None:
     options = {

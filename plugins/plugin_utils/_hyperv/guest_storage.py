@@ -214,6 +214,27 @@ def create_partition(
     return look_until(look, hands, what=what)
 
 
+def delete_partition(
+    client: CimClient, selector: DiskSelector, hands: Hands, *, offset_bytes: int, only_type: str
+) -> None:
+    """Delete the partition at an offset, if it is of that GPT type; nothing else is ever deleted.
+
+    Raises: MethodFailed; HypervError `unknown_partition`, `not_observed`.
+    """
+    partition = partition_at(client, selector, offset_bytes)
+    if partition.gpt_type != only_type:
+        raise HypervError(
+            "not_blank", f"The partition at {offset_bytes} of {selector.describe()} is of type {partition.gpt_type}."
+        )
+    what = f"Deleting the reserved partition at {offset_bytes} of {selector.describe()}"
+    act(client, partition.path, "DeleteObject", {}, hands, what=what, codes=STORAGE_CODES)
+
+    def look() -> bool | None:
+        return True if all(one.offset_bytes != offset_bytes for one in partitions_of(client, selector)) else None
+
+    look_until(look, hands, what=what)
+
+
 # --- Volumes ----------------------------------------------------------------------------------------------------------
 
 
@@ -385,7 +406,7 @@ def connect_iscsi(
 
     The disk of a new session appears some seconds later (windows-storage 4.1).
 
-    Raises: Precondition `iscsi_unavailable`; MethodFailed with the initiator's code; HypervError `not_observed`.
+    Raises: Precondition `iscsi_unavailable`; HypervError `iscsi_login_failed`, `not_observed`; MethodFailed of the portal.
     """
     if is_connected(client, target):
         return False
@@ -410,15 +431,22 @@ def connect_iscsi(
             codes=_ISCSI_CODES,
         )
     what = f"Logging in to the iSCSI target {target}"
-    act(
-        client,
-        CimPath(STORAGE, "MSFT_iSCSITarget"),
-        "Connect",
-        {"NodeAddress": target, **where, **login, "IsPersistent": True},
-        hands,
-        what=what,
-        codes=_ISCSI_CODES,
-    )
+    try:
+        act(
+            client,
+            CimPath(STORAGE, "MSFT_iSCSITarget"),
+            "Connect",
+            {"NodeAddress": target, **where, **login, "IsPersistent": True},
+            hands,
+            what=what,
+            codes=_ISCSI_CODES,
+        )
+    except (WsmanFault, MethodFailed) as error:
+        raise HypervError(
+            "iscsi_login_failed",
+            f"{what} at {portal}:{port} failed ({str(error).rstrip('.')}); check the target's name, its portal, what the array "
+            f"allows this initiator, and user and secret of CHAP.",
+        ) from error
     return look_until(lambda: True if is_connected(client, target) else None, hands, what=what)
 
 

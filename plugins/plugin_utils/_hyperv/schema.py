@@ -394,6 +394,7 @@ _STORAGE_CLASSES = (
             "boolean": "IsActive IsBoot IsHidden IsOffline IsReadOnly IsShadowCopy IsSystem NoDefaultDriveLetter",
         },
         methods=f"""
+        DeleteObject({_STATUS_OUT})
         AddAccessPath(in string AccessPath, in boolean AssignDriveLetter, {_STATUS_OUT})
         RemoveAccessPath(in string AccessPath, {_STATUS_OUT})
         """,
