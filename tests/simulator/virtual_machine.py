@@ -138,7 +138,10 @@ class FibreChannelPort:
 
 @dataclass
 class Checkpoint:
-    """A snapshot: ``id`` upper-case GUID; ``kind`` "standard", "production" or "recovery"; the settings as they were."""
+    """A snapshot: ``id`` upper-case GUID; ``kind`` "standard", "production" or "recovery"; the settings as they were.
+
+    A ``transient`` one belongs to a backup that runs and is gone with it.
+    """
 
     id: str
     name: str
@@ -148,6 +151,7 @@ class Checkpoint:
     controllers: list[Controller]
     with_memory: bool = False
     notes: str = ""
+    transient: bool = False
 
 
 @dataclass
@@ -587,7 +591,9 @@ class Vm:
             "controllers": [asdict(c) for c in self.controllers],
             "adapters": [{**asdict(a), "last_switch": self.switch_name(a) or a.last_switch} for a in self.adapters],
             "fibre_channel": [asdict(p) for p in self.fibre_channel],
-            "checkpoints": [{**asdict(c), "created": c.created.isoformat()} for c in self.checkpoints],
+            "checkpoints": [
+                {**asdict(c), "created": c.created.isoformat()} for c in self.checkpoints if not c.transient
+            ],
             "current_checkpoint": self.current_checkpoint,
             "configuration_root": self.configuration_root,
             "snapshot_root": self.snapshot_root,

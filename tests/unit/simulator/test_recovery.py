@@ -248,3 +248,19 @@ def test_a_restored_guest_knows_what_it_knew_then(world: World, host: Machine, c
     back = choice == "goes-back"
     assert guest.registry.text("SOFTWARE\\Test", "when") == ("before" if back else "after")
     assert (guest.volume_by_letter("S") is not None) is back
+
+
+def test_a_running_backup_may_show_as_a_recovery_checkpoint(world: World, host: Machine) -> None:
+    world.switches.choose("vss-recovery-checkpoint", "listed")
+    world.looks_per_job = 4
+    line = f"wbadmin start backup -backupTarget:{SHARE} -hyperv:sql01 -quiet"
+    process = host.processes.start_shell_command(line, token=SYSTEM, shell_id="a", directory="C:\\")
+    host.backup.look()
+    rows = query(host, "SELECT * FROM Msvm_VirtualSystemSettingData")
+    kinds = [row.get("VirtualSystemType") for row in rows if row.get("VirtualSystemIdentifier") == vm_of(world).id]
+    assert kinds == ["Microsoft:Hyper-V:System:Realized", "Microsoft:Hyper-V:Snapshot:Recovery"]
+    assert host.processes.run_to_end(process) == 0
+    assert vm_of(world).checkpoints == []
+    version = host.backup.catalog[-1].version_id
+    assert restored(host, version).code == 0
+    assert vm_of(world).checkpoints == []
