@@ -7,10 +7,10 @@ Responsible for: running the trunk, forking a case off at an exchange, rerunning
 the world after every exchange, judging the end. Not responsible for: what an effect does (`effects.py`), what must hold
 (`invariants.py`, the scenario), choosing and reporting (`__main__.py`, `report.py`).
 
-Two things make it cheap enough to be done at every exchange. A read that failed and is repeated at once, with the same
-request and in the same state of the world, is a case that ends there as `repaired`; every `PLAY_OUT`-th is played to its end
-all the same. And a rerun that would begin in a state in which another case's rerun began takes over that one's end; `state.py`
-says what makes two states the same.
+Two things make it cheap enough to be done at every exchange. When the same request is sent again at once, in the state of the
+world in which it was broken, everything goes on as in the trunk: the case ends there as `repaired`; those at every
+`PLAY_OUT`-th exchange are played to their end all the same. And a rerun that would begin in a state in which another case's
+rerun began takes over that one's end; `state.py` says what makes two states the same.
 
 A fork copies the whole state of command and world at once, so a case costs only what comes after its fault. The world's
 files lie in a relative folder: a fork gets a copy of it, and changes into the copy.
@@ -40,7 +40,7 @@ from simulator.endpoint import Reply, Summary
 from simulator.world import World
 
 from . import one_process
-from .effects import READ, Effect, is_busy, kind_of
+from .effects import Effect, is_busy, kind_of
 from .invariants import BASE, Glance, glance, no_secret, nobody_left_quiesced, nothing_runs
 from .one_process import Command, Controller
 from .scenarios import Scenario, hooks_in, inventory_of
@@ -221,20 +221,19 @@ class Case:
         if machine.name in self.unreachable:
             raise ConnectionRefusedError(111, "Connection refused")
         asked, self._request = self._request, None
-        try:
-            reply = carry()
-        finally:
-            if not _only_looks(data) or _busy(self.world):
-                self.watch.look()
         if asked is not None and asked == without_ids(data) and fingerprint(self.world) == self._state:
             self._rest = ("wrong" if self.watch.findings else "repaired", [])
             assert self.done is not None
             self.done(self)
-        return reply
+        try:
+            return carry()
+        finally:
+            if not _only_looks(data) or _busy(self.world):
+                self.watch.look()
 
-    def act(self, machine: Any, data: bytes, carry: Callable[[], Reply], kind: str) -> Reply:
+    def act(self, machine: Any, data: bytes, carry: Callable[[], Reply]) -> Reply:
         """The broken exchange itself."""
-        if self.may_stop_early and kind == READ and self.effect.of_the_wire:
+        if self.may_stop_early and self.effect.of_the_wire:
             self._request, self._state = without_ids(data), fingerprint(self.world)
         try:
             return self.effect.act(self, machine, data, carry)
@@ -500,7 +499,7 @@ class Trunk:
         vm = self._scenario.vm_of(self._stage.world)
         for effect in self._choose(self._number, what, kind, busy) if self.stopped_at is None else ():
             if effect.applies(vm) and self._fork():
-                return self._begin(effect, what, kind).act(machine, data, carry, kind)
+                return self._begin(effect, what, kind).act(machine, data, carry)
         try:
             return carry()
         finally:
