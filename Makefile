@@ -14,7 +14,7 @@ export ANSIBLE_HOME := $(abspath $(VENV))/ansible-home
 export ANSIBLE_LOCALHOST_WARNING := false
 export no_proxy := 127.0.0.0/8,localhost,$(no_proxy)
 
-.PHONY: help demo test lint docs units sanity e2e gates heavy matrix bench simulator clean
+.PHONY: help demo test lint docs units sanity e2e gates heavy faults switches matrix bench simulator clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,13 @@ gates: $(VENV)/.development  ## what takes minutes: long end-to-end tests, then 
 
 heavy: $(VENV)/.runtime  ## the fit of a VHD on a LUN against real NTFS; needs root, ntfs-3g, loop devices, 22 GiB of disk
 	@PYTHONPATH=$(COLLECTIONS) $(BIN)/python tests/heavy/ntfs_fit.py $(SIZES)
+
+# Deterministic: the same checkout gives the same cases. CASE=scenario/effect/exchange runs one of them and shows what it said.
+faults: $(VENV)/.development  ## break every scenario at its exchanges, into docs/FAULTS.md: make faults [CASE=...] [ARGS="--every 1"]
+	@PYTHONPATH=tests $(BIN)/python -m faults $(if $(CASE),--case $(CASE),$(if $(PLANTED),--planted $(PLANTED),--write)) $(ARGS)
+
+switches: $(VENV)/.development  ## every scenario under every value of every guess, into docs/ASSUMPTIONS.md
+	@PYTHONPATH=tests $(BIN)/python -m faults --switches $(ARGS)
 
 matrix: $(VENV)/.development  ## the glue on every supported ansible-core: make matrix [CORES="2.16.0 2.21"]
 	@$(BIN)/python tests/matrix.py $(CORES)

@@ -135,7 +135,7 @@ def units() -> None:
 
 
 def e2e() -> None:
-    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "-m", "not gates", "tests/e2e")
+    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "-m", "not gates", "tests/e2e", "tests/faults")
 
 
 def gates() -> None:

@@ -425,7 +425,7 @@ def _plain(value: Any) -> Any:
 
 def differences(wanted: Any, found: Any, path: str = "") -> list[str]:
     """Where two JSON values differ, a few of them."""
-    if type(wanted) is type(found) is dict:
+    if isinstance(wanted, dict) and isinstance(found, dict):
         keys = [*wanted, *(key for key in found if key not in wanted)]
         parts = [differences(wanted.get(key), found.get(key), f"{path}/{key}") for key in keys]
         return [line for part in parts for line in part][:8]
