@@ -21,9 +21,11 @@ from .content import SparseFile, copy_content, fill_with_noise
 from .disks import Disk, Lun, stable_guid, stable_hex
 from .faults import effect
 from .file_system import FileSystem, FileSystemError
+from .jobs import PlannedFailure
 from .partition_table import read_table, write_table
 from .virtual_machine import OFF, RUNNING, Drive, Vm, vm_from_configuration
 from .volumes import Volume
+from .windows_backup import Failure
 from .world import Machine, World
 from .world_reader import parse_size, parse_slot
 from .world_truth import probe
@@ -492,6 +494,20 @@ def rebuild_host(
             place, relative = host.resolve(folder)
             place.files.mkdir(relative, parents=True)
     world.services_call("attach", host)
+
+
+@_mishap
+def fail_job(world: World, machine: str, *, job_type: int | None = None, percent: int = 50, code: int = 32768,
+             text: str = "The operation failed.", count: int = 1) -> None:  # fmt: skip
+    """The host's next jobs of a JobType (null: any) fail at ``percent``; code 0 is a warning."""
+    failure = PlannedFailure(type=job_type, percent=percent, code=code, text=text, count=count)
+    world.machine(machine).jobs.plan_failure(failure)
+
+
+@_mishap
+def fail_backup(world: World, machine: str, *, percent: int = 50, warning: bool = False) -> None:
+    """The machine's next (or running) backup or recovery fails at ``percent``, or completes with errors."""
+    world.machine(machine).backup.fail_next = Failure(percent=percent, warning=warning)
 
 
 @_mishap

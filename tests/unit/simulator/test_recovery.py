@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from simulator.assumed import import_everything
+from simulator.cim import Ref
 from simulator.content import digest
 from simulator.mishaps import find_vm, mishap
 from simulator.processes import SYSTEM
 from simulator.virtual_machine import OFF, RUNNING, SAVED, Vm
 from simulator.world import Machine, World
-from unit.simulator.provider_calls import one, query
+from unit.simulator.provider_calls import V2, VSMS, call, finish, one, query
 from unit.simulator.windows_machines import Outcome, run
 
 WORLD = """
@@ -264,3 +265,15 @@ def test_a_running_backup_may_show_as_a_recovery_checkpoint(world: World, host: 
     version = host.backup.catalog[-1].version_id
     assert restored(host, version).code == 0
     assert vm_of(world).checkpoints == []
+
+
+def test_a_backup_and_a_job_can_be_told_to_fail(world: World, host: Machine) -> None:
+    mishap(world, "fail_backup", machine="hv01", percent=40)
+    assert run(host, f"wbadmin start backup -backupTarget:{SHARE} -hyperv:sql01 -quiet").code != 0
+    backed_up(host)
+    mishap(world, "fail_job", machine="hv01", job_type=3)
+    vm = vm_of(world)
+    vm.set_state(OFF)
+    target = Ref(V2, "Msvm_ComputerSystem", {"CreationClassName": "Msvm_ComputerSystem", "Name": vm.id})
+    job = finish(host, call(host, VSMS, "DestroySystem", {"AffectedSystem": target}))
+    assert job is not None and job.get("JobState") == 10 and vm_of(world) is vm
