@@ -58,7 +58,7 @@ class Glance:
 
 def glance(world: Any) -> Glance:
     return Glance(
-        findings=(*world.check(), *world.incidents),
+        findings=tuple(world.check()),
         vms={vm.name: vm.state for vm in world.vms},
         sets=dict(_records(world)),
         versions={one.name: frozenset(v.version_id for v in one.backup.catalog) for one in _windows(world)},

@@ -48,7 +48,7 @@ PLANTED: tuple[Planted, ...] = (
                 "    done = all(todo.phase == 'host' for todo in sets.what_is_left(item).phases)\n",
             ),
         ),
-        arguments=("--effect", "outage", "--effect", "fault", "--kind", "change"),
+        arguments=("--effect", "outage", "--effect", "fault", "--kind", "change", "--every", "4"),
     ),
     Planted(
         name="no_lease_check",
@@ -66,7 +66,7 @@ PLANTED: tuple[Planted, ...] = (
                 "            if claim.is_held:",
             ),
         ),
-        arguments=("--effect", "overtaken", "--effect", "two_at_once", "--kind", "change"),
+        arguments=("--effect", "overtaken", "--effect", "two_at_once", "--kind", "change", "--every", "4"),
     ),
     Planted(
         name="resend",
@@ -84,7 +84,7 @@ PLANTED: tuple[Planted, ...] = (
                 "    def _act_once(",
             ),
         ),
-        arguments=("--effect", "drop_after", "--effect", "timeout_after", "--kind", "change"),
+        arguments=("--effect", "drop_after", "--effect", "timeout_after", "--kind", "change", "--every", "4"),
     ),
 )
 
