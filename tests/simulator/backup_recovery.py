@@ -459,10 +459,16 @@ def _restored_passthrough(host: Any, drives: dict[str, Any], slot: str) -> None:
     choice = host.world.assume("wsb-passthrough-restore")
     if choice == "dropped":
         del drives[slot]
-    elif choice == "wrong-disk":
-        drive = drives[slot]
-        match = re.search(r"\\\\(\d+)\"", str(drive["host_resource"]))
-        own = int(match[1]) if match else -1
-        other = next((d.number for d in host.disks if d.number != own and d.lun is not None and not d.is_system), None)
-        if match and other is not None:
-            drive["host_resource"] = str(drive["host_resource"]).replace(match[0], f'\\\\{other}"')
+        return
+    drive = drives[slot]
+    match = re.search(r"\\\\(\d+)\"", str(drive["host_resource"]))
+    if match is None:
+        return
+    number = int(match[1])
+    if choice == "wrong-disk":
+        others = (d.number for d in host.disks if d.number != number and d.lun is not None and not d.is_system)
+        number = next(others, number)
+    wanted = str(number)
+    if host.disk_by_number(number) is None and host.world.assume("passthrough-missing") == "nodrive":
+        wanted = "NODRIVE"
+    drive["host_resource"] = str(drive["host_resource"]).replace(match[0], f'\\\\{wanted}"')

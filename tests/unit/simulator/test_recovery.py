@@ -277,3 +277,18 @@ def test_a_backup_and_a_job_can_be_told_to_fail(world: World, host: Machine) -> 
     target = Ref(V2, "Msvm_ComputerSystem", {"CreationClassName": "Msvm_ComputerSystem", "Name": vm.id})
     job = finish(host, call(host, VSMS, "DestroySystem", {"AffectedSystem": target}))
     assert job is not None and job.get("JobState") == 10 and vm_of(world) is vm
+
+
+@pytest.mark.parametrize(("choice", "text"), [("stale", '\\\\3"'), ("nodrive", '\\\\NODRIVE"')])
+def test_a_restored_drive_whose_disk_is_not_there(
+    world: World, host: Machine, second: Machine, choice: str, text: str
+) -> None:
+    world.switches.choose("passthrough-missing", choice)
+    version = backed_up(host)
+    mishap(world, "delete_vm", vm="sql01")
+    for lun in ("data", "other"):
+        mishap(world, "unmap_lun", lun=lun, machine="hv02")
+    assert restored(second, version).code == 0
+    drive = vm_of(world).controllers[0].drives[1]
+    assert text in str(drive.host_resource)
+    assert "was not found" in str(mishap(world, "start_vm", vm="sql01"))
