@@ -141,8 +141,10 @@ def delete_vm(world: World, vm: str, *, files: bool = True, host: str | None = N
 
 @_mishap
 def overwrite_vhd(world: World, vm: str, slot: str, *, seed: str = "noise") -> None:
-    """Every byte of the image file becomes noise, whoever holds it open."""
+    """Every byte of the image file becomes noise, whoever holds it open; a VM that ran on it is off."""
     found, path = _image_path(world, vm, slot)
+    if found.running:
+        found.set_state(OFF)
     volume, relative = found.host.resolve(path)
     content = volume.files.open(relative)
     fill_with_noise(content, seed, 0, content.size)
@@ -150,7 +152,10 @@ def overwrite_vhd(world: World, vm: str, slot: str, *, seed: str = "noise") -> N
 
 @_mishap
 def delete_vhd(world: World, vm: str, slot: str) -> None:
+    """The image file is gone; a VM that ran on it is off."""
     found, path = _image_path(world, vm, slot)
+    if found.running:
+        found.set_state(OFF)
     volume, relative = found.host.resolve(path)
     volume.files.delete(relative)
 

@@ -339,3 +339,15 @@ def test_a_paused_vm_is_no_saved_one(world: World, vm: Vm) -> None:
     assert vm.state == SAVED
     mishap(world, "stop_vm", vm="sql01")
     assert vm.state == OFF and vm.saved_disks == {}
+
+
+def test_an_overwritten_vhd_takes_its_vm_down_and_cannot_be_started_on(world: World, vm: Vm) -> None:
+    mishap(world, "overwrite_vhd", vm="sql01", slot="scsi 0:0")
+    assert vm.state == OFF
+    assert "could not be opened" in str(mishap(world, "start_vm", vm="sql01"))
+
+
+def test_a_deleted_vhd_takes_its_vm_down(world: World, vm: Vm) -> None:
+    mishap(world, "delete_vhd", vm="sql01", slot="scsi 0:0")
+    assert vm.state == OFF
+    assert world.digests()["images"]["hv01:D:\\VMs\\sql01\\os.vhdx"] == "missing"
