@@ -127,8 +127,8 @@ _value:
       elements: str
     disks:
       description: >-
-        Every disk with C(action) V(keep), V(overwrite), V(map_keep), V(map_overwrite), V(with_vm), V(in_guest) or V(not_captured), and the
-        evidence.
+        Every disk with C(action) V(keep), V(overwrite), V(map_keep), V(map_overwrite), V(with_vm), V(in_guest), V(not_asked) or
+        V(not_captured), and the evidence.
       type: list
       elements: dict
     remap:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timezone
 from typing import Any
 
 from .backup_set import BackupSet, vm_key
@@ -79,7 +80,7 @@ def restore_plan(
 
     Returns: set_id, vm {id, name, exists, host, state, overwrite, automatic_start_action}, restore_phase, phases[], findings
         [{kind, sentence, accept_with}], refused, message (all findings in one text), disks[] (each with action `keep`,
-        `overwrite`, `map_keep`, `map_overwrite`, `with_vm`, `in_guest` or `not_captured`, and the evidence as a sentence),
+        `overwrite`, `map_keep`, `map_overwrite`, `with_vm`, `in_guest`, `not_asked` or `not_captured`, and the evidence),
         remap[] {slot, lun} for passthrough_disk, guest_disks[] {unique_id, slot, kind, action, evidence, needs_preparing,
         size_bytes, entry}, guest_phase and start (whether there is a guest phase, whether the VM ran when it was backed up),
         iscsi[] {target, portal, port, portals, chap}, steps[], notes[], summary.
@@ -119,6 +120,8 @@ class _Planner:
         self._options = options
         self._host_check = host_check
         self._restored = bool((host_check or {}).get("restored"))
+        self._wants_host = options.restore_phase != "guest"
+        self._wants_guest = options.restore_phase != "host"
         self._views = {name: view for name, view in views.items() if _answered(view)}
         self._silent = {name: view for name, view in views.items() if not _answered(view)}
         self._findings: list[Finding] = []
@@ -305,10 +308,18 @@ class _Planner:
         if kind in LEFT_OUT and kind != "shared_virtual_hard_disk":
             return self._lun_disk(row, shown, mapped=mapped, named=named, captured=captured)
         if row.get("coverage") == "host":
-            return {**shown, "action": "with_vm", "evidence": "it comes back with the VM, as it was backed up"}
+            if not self._wants_host:
+                return {
+                    **shown,
+                    "action": "not_asked",
+                    "evidence": "it stays as it is; only the guest phase was asked for",
+                }
+            return {**shown, "action": "with_vm", "evidence": _held_by(self._item)}
         shown["entry"] = _entry(row, shown["unique_id"]) if captured else None
         if not captured:
             return {**shown, "action": "not_captured", "evidence": f"the set does not hold it: {row.get('reason')}"}
+        if not self._wants_guest:
+            return {**shown, "action": "not_asked", "evidence": "only the host phase was asked for"}
         if named:
             return {**shown, "action": "overwrite", "evidence": "it is named in overwrite_disks"}
         return {
@@ -336,6 +347,9 @@ class _Planner:
         }
         shown["size_bytes"] = first(lun.get("size_bytes"), row.get("size_bytes"))
         shown["unique_id"] = lun.get("unique_id")
+        if captured and not self._wants_guest:
+            shown["entry"] = _entry(row, str(lun.get("unique_id")))
+            return {**shown, "action": "not_asked", "evidence": "attached as it is; only the host phase was asked for"}
         verdict, evidence = self._verdict(row, shown["label"], lun, named=named)
         if verdict == "overwrite" and not captured:
             return {
@@ -578,6 +592,14 @@ def _second_of_row(row: View) -> set[str]:
     }
 
 
+def _held_by(item: BackupSet) -> str:
+    attempt = used_attempt(item, "host")
+    when = None if attempt is None or attempt.snapshot_time is None else attempt.snapshot_time.astimezone(timezone.utc)
+    return (
+        "the host's version holds it" if when is None else f"the host's version of {when:%Y-%m-%d %H:%M} UTC holds it"
+    )
+
+
 def _guest_disk(row: View) -> dict[str, Any]:
     action = {"map_keep": "keep", "map_overwrite": "overwrite"}.get(str(row["action"]), str(row["action"]))
     keys = ("label", "unique_id", "slot", "kind", "evidence", "size_bytes", "entry")
@@ -653,6 +675,7 @@ def _summary(item: BackupSet, disks: Sequence[View], findings: Sequence[Finding]
         "overwrite": "are overwritten",
         "in_guest": "are decided in the guest",
         "not_captured": "are not in the set",
+        "not_asked": "are left as they are",
     }
     parts = [f"{count[word]} disk(s) {text}" for word, text in words.items() if word in count]
     verdict = "refused" if findings else "possible"

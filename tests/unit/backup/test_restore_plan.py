@@ -212,6 +212,16 @@ def test_a_guest_half_that_failed_is_refused_unless_only_the_host_phase_is_wante
     assert (kinds(made), made["phases"]) == ([], ["host"])
 
 
+def test_a_phase_that_was_not_asked_for_leaves_its_disks_alone() -> None:
+    blank = {"hv01": view(lun(partition_style="RAW", guid=None))}
+    made = plan(blank, restore_phase="host")
+    assert actions(made) == {"SCSI 0:0": "with_vm", "SCSI 0:1": "not_asked", ISCSI: "not_asked"}
+    assert (len(made["remap"]), made["guest_disks"]) == (1, [])
+    views = {"hv01": view(lun(attached_to=[user(VM_ID)]), vms=(vm(state="running"),))}
+    made = plan(views, restore_phase="guest")
+    assert (actions(made)["SCSI 0:0"], made["remap"]) == ("not_asked", [])
+
+
 def test_a_secret_that_is_not_known_is_found_before_anything_is_done() -> None:
     rows = world.disk_rows()
     rows[2]["evidence"]["guest"]["iscsi"]["authentication"] = "ONEWAYCHAP"
