@@ -43,9 +43,9 @@ PLANTED: tuple[Planted, ...] = (
                 "                failed.append(_why_missing(item, phase))\n            continue\n",
             ),
             (
-                "plugins/action/backup_set.py",
-                "    done = not sets.what_is_left(item).phases\n",
-                "    done = all(todo.phase == 'host' for todo in sets.what_is_left(item).phases)\n",
+                "plugins/plugin_utils/_backup/set_recording.py",
+                "    done = not what_is_left(item).phases\n",
+                "    done = all(todo.phase == 'host' for todo in what_is_left(item).phases)\n",
             ),
         ),
         arguments=("--effect", "outage", "--effect", "fault", "--kind", "change", "--every", "4"),

@@ -22,6 +22,7 @@ from faults.invariants import (
     no_version_deleted,
     records_readable,
 )
+from faults.planted import PLANTED, Planted
 from faults.scenarios import SCENARIOS
 from faults.state import without_ids
 
@@ -44,6 +45,13 @@ def test_a_few_of_all_faults_end_as_if_nothing_had_happened(scenario: str, tmp_p
     assert done.returncode == 0, done.stdout + done.stderr
     assert {one["effect"] for one in found} >= {effect.name for effect in EFFECTS if not effect.needs_stopped_vm}
     assert [one for one in found if one["findings"]] == []
+
+
+@pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.name)
+def test_a_fault_that_is_planted_finds_its_place_in_the_product(fault: Planted) -> None:
+    for file, old, new in fault.changes:
+        assert (TESTS.parent / file).read_text(encoding="utf-8").count(old) == 1, file
+        assert new != old
 
 
 def look(**changed: object) -> Glance:
