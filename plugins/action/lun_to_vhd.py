@@ -5,18 +5,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from ..plugin_utils._change import guard_of, hands_of, plan_diff
+from ..plugin_utils._guard import Guard, NoGuard
 from ..plugin_utils._hyperv import Registry, utc_now
 from ..plugin_utils._hyperv.disk_selector import DiskSelector
 from ..plugin_utils._hyperv.migration import Migration, Options, observe_situation, refresh_grown_luns
 from ..plugin_utils._hyperv.migration_plan import plan_migration, reclaimable, written_since
 from ..plugin_utils._hyperv.migration_record import MIGRATIONS_BASE, DiskMigration, MigrationStore
-from ..plugin_utils._hyperv.migration_steps import MigrationPlan, Request, Wanted
+from ..plugin_utils._hyperv.migration_steps import MigrationPlan, Request, Situation, Wanted
 from ..plugin_utils._hyperv.model import record_dict
 from ..plugin_utils._hyperv.passthrough_plan import slot_of
 from ..plugin_utils._task import HypervAction, Outcome, Run, TaskError
+
+if t.TYPE_CHECKING:
+    from ..plugin_utils._backup.engine import Waiting
 
 _SLOT: dict[str, t.Any] = {
     "controller_type": {"type": "str", "choices": ["SCSI", "IDE"], "default": "SCSI"},
@@ -72,46 +77,74 @@ class ActionModule(HypervAction):
         request = _request(arguments)
         client = run.client
         store = MigrationStore(registry=Registry(client, MIGRATIONS_BASE))
-        look = {"guest": arguments["guest"], "other_hosts": arguments["other_hosts"]}
-        situation = observe_situation(client, store, arguments["vm"], **look)
-        guard = None if run.check_mode else guard_of(run)
-        if guard is not None and any(wanted.confirm_wipe for wanted in request.disks):
-            refresh_grown_luns(client, situation.record, hands_of(run, guard))
-            situation = observe_situation(client, store, arguments["vm"], **look)
-        plan = plan_migration(situation, request)
-        vm = {"id": situation.vm["id"], "name": situation.vm["name"]}
-        told = {
-            "vm": vm,
-            "plan": plan.describe(),
-            "downtime": plan.downtime(),
-            "notes": list(plan.notes),
-            "fit": _fits(plan),
-        }
-        if plan.refused:
-            findings = [record_dict(finding) for finding in plan.findings]
-            raise TaskError(plan.findings[0].kind, plan.sentence(), findings=findings, fit=told["fit"])
-        diff = plan_diff(run, [], plan.text().splitlines())
-        if guard is None or not plan.steps:
+        if not run.check_mode and any(wanted.confirm_wipe for wanted in request.disks):
+            record = observe_situation(client, store, arguments["vm"]).record
+            refresh_grown_luns(client, record, hands_of(run, NoGuard(run)))
+        plan, situation = _look(run, store, request)
+        told = _told(plan, situation.vm)
+        if run.check_mode or not plan.steps:
             data = {**told, **_outcome(plan.disks, planned=bool(plan.steps))}
-            return Outcome(data=data, changed=bool(plan.steps), diff=diff)
-
-        def landed() -> None:
-            run.changed = True
-
-        migration = Migration(
-            client,
-            situation,
-            plan,
-            store,
-            hands_of(run, guard),
-            clock=lambda: utc_now(client),
-            landed=landed,
-            options=Options(force=arguments["force"], shutdown_timeout_s=float(arguments["shutdown_timeout"])),
-        )
-        record = migration.run()
+            return Outcome(data=data, changed=bool(plan.steps), diff=_diff(run, plan))
+        with _guarded(run, situation.vm["id"]) as hands:
+            # Planned once more: what was there before the VM's lease was ours may have been another run's half-done work.
+            plan, situation = _look(run, store, request)
+            migration = Migration(
+                client,
+                situation,
+                plan,
+                store,
+                hands,
+                clock=lambda: utc_now(client),
+                landed=lambda: setattr(run, "changed", True),
+                options=Options(force=arguments["force"], shutdown_timeout_s=float(arguments["shutdown_timeout"])),
+            )
+            record = migration.run()
         slots = {disk.slot for disk in plan.disks}
         done = [disk for disk in record.disks if disk.slot in slots]
-        return Outcome(data={**told, **_outcome(done, planned=False)}, changed=True, diff=diff)
+        data = {**_told(plan, situation.vm), **_outcome(done, planned=False)}
+        return Outcome(data=data, changed=run.changed, diff=_diff(run, plan))
+
+
+def _look(run: Run, store: MigrationStore, request: Request) -> tuple[MigrationPlan, Situation]:
+    """Raises: TaskError with all findings, when something forbids the migration."""
+    arguments = run.arguments
+    situation = observe_situation(
+        run.client, store, arguments["vm"], guest=arguments["guest"], other_hosts=arguments["other_hosts"]
+    )
+    plan = plan_migration(situation, request)
+    if plan.refused:
+        findings = [record_dict(finding) for finding in plan.findings]
+        raise TaskError(plan.findings[0].kind, plan.sentence(), findings=findings, fit=_fits(plan))
+    return plan, situation
+
+
+@contextlib.contextmanager
+def _guarded(run: Run, vm_id: str) -> t.Iterator[Waiting]:
+    """The lease that was given, or the VM's own lease for as long as this task runs: a backup must not come in between."""
+    guard = guard_of(run)
+    if not isinstance(guard, NoGuard):
+        yield hands_of(run, guard)
+        return
+    own = Guard(run, run.client)
+    own.take_vm(vm_id, hands_of(run, guard))
+    try:
+        yield hands_of(run, own)
+    finally:
+        own.release()
+
+
+def _told(plan: MigrationPlan, vm: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    return {
+        "vm": {"id": vm["id"], "name": vm["name"]},
+        "plan": plan.describe(),
+        "downtime": plan.downtime(),
+        "notes": list(plan.notes),
+        "fit": _fits(plan),
+    }
+
+
+def _diff(run: Run, plan: MigrationPlan) -> tuple[dict[str, str], ...]:
+    return plan_diff(run, [], plan.text().splitlines())
 
 
 def _request(arguments: t.Mapping[str, t.Any]) -> Request:
@@ -178,6 +211,7 @@ def _vhd(disk: DiskMigration) -> dict[str, t.Any]:
         "size_bytes": disk.size_bytes,
         "outcome": disk.outcome or None,
         "stage": disk.stage,
+        "guest_disk": disk.guest_disk,
     }
 
 

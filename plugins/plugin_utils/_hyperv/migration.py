@@ -94,7 +94,7 @@ def refresh_grown_luns(client: CimClient, record: MigrationRecord | None, hands:
     if waiting:
         rescan(client, hands)
     for disk in waiting:
-        selector = DiskSelector.of({**(disk.source or {}), "size_bytes": None})
+        selector = _source(disk)
         try:
             act_on_disk(client, selector, "Refresh", {}, hands, what=f"Looking at {selector.describe()} again")
         except HypervError:
@@ -254,8 +254,14 @@ class Migration:
         set_automatic_start_action(self._client, self._record.vm_id, _NOTHING, self._hands)
 
     def _shut_down(self, step: Step) -> None:
-        hands = _Shorter(self._hands, self._options.shutdown_timeout_s)
-        change_power(self._client, self._record.vm_id, "shut_down", hands, force=self._options.force)
+        patient, vm_id = self._hands, self._record.vm_id
+        try:
+            change_power(self._client, vm_id, "shut_down", _Shorter(patient, self._options.shutdown_timeout_s))
+        except HypervError as error:
+            if not self._options.force or error.kind not in ("shutdown_timeout", "shutdown_refused"):
+                raise
+            patient.progress(str(error))
+            change_power(self._client, vm_id, "off", patient)
 
     def _detach(self, step: Step) -> None:
         disk = self._disk(step)
@@ -268,13 +274,12 @@ class Migration:
     def _copy(self, step: Step) -> None:
         disk = self._disk(step)
         what = f"Copying {disk.slot.describe()}"
-        source = self._copied_from(disk)
         if disk.job is not None:
             status = images.wait_for_copy(self._client, disk.job, self._hands, what=what)
             if not status.is_done or status.has_failed:
                 disk = self._save(disk, job=None)
         if disk.job is None:
-            disk = self._copy_anew(disk, source, what)
+            disk = self._copy_anew(disk, what)
         images.check_image(
             self._client,
             disk.work_path,
@@ -291,7 +296,7 @@ class Migration:
         if disk.leg == "growth":
             return str(disk.staging_path)
         rescan(self._client, self._hands)
-        lun = read_lun(self._client, DiskSelector.of({**(disk.source or {}), "size_bytes": None}))
+        lun = read_lun(self._client, _source(disk))
         if lun.size_bytes != disk.size_bytes:
             raise Precondition(
                 "size_differs",
@@ -306,8 +311,11 @@ class Migration:
             )
         return images.physical_drive(lun.number)
 
-    def _copy_anew(self, disk: DiskMigration, source: str | None, what: str) -> DiskMigration:
-        """From the beginning: what an earlier try left is ours, unfinished, and fills the volume."""
+    def _copy_anew(self, disk: DiskMigration, what: str) -> DiskMigration:
+        """From the beginning: what an earlier try left is ours, unfinished, and fills the volume.
+
+        The source's disk number is read anew for each try: what ends a copy unseen may be a restart that moves the numbers.
+        """
         if file_at(self._client, disk.target_path) is not None:
             raise Precondition(
                 "file_exists",
@@ -316,6 +324,7 @@ class Migration:
         for _unused in range(2):
             images.wait_for_others(self._client, self._hands, what=what)
             delete_own_file(self._client, disk.work_path, self._hands)
+            source = self._copied_from(disk)
             if source is None:
                 done, job = images.start_making(
                     self._client,
@@ -527,7 +536,8 @@ def _after_downtime(record: MigrationRecord) -> MigrationRecord:
 
 
 def _source(disk: DiskMigration) -> DiskSelector:
-    return DiskSelector.of(disk.source or {})
+    """Without the size, which is compared where it matters: a LUN that grew meanwhile must still come back to its VM."""
+    return DiskSelector.of({**(disk.source or {}), "size_bytes": None})
 
 
 def _destination(disk: DiskMigration) -> DiskSelector:

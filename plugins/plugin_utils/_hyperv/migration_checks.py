@@ -23,6 +23,12 @@ _WAYS_OUT: Mapping[str, str] = {
     "paused": "resume it and shut it down",
 }
 
+_GUEST_DISK = ("unique_id", "partition_style", "guid", "signature", "size_bytes", "is_boot")
+_VOLUME = (
+    *("path", "letter", "access_paths", "label", "file_system", "size_bytes", "used_bytes", "serial_number"),
+    *("allocation_unit_bytes", "partition_number", "offset_bytes"),
+)
+
 Lun = Mapping[str, Any]
 
 
@@ -34,6 +40,14 @@ class MigrationChecks:
         self._request = request
         self._findings: list[Finding] = []
         self._notes: list[str] = []
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(self._findings)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._notes))
 
     def _refuse(self, kind: str, sentence: str, slot: Slot | None = None) -> None:
         finding = Finding(kind=kind, sentence=sentence, slot=slot)
@@ -125,8 +139,7 @@ class MigrationChecks:
                 f"{slot.describe()}: the guest was not asked, so that dynamic disks, Storage Spaces and BitLocker are unknown"
             )
             return
-        key = str(lun["unique_id"]).casefold()
-        disk = next((d for d in self._at.guest["disks"] if key and str(d["unique_id"]).casefold() == key), None)
+        disk = self._guest_disk(lun)
         if disk is None:
             self._notes.append(f"{slot.describe()}: the guest shows no disk with UniqueId {lun['unique_id']}")
             return
@@ -161,6 +174,19 @@ class MigrationChecks:
             self._notes.append(
                 f"{slot.describe()}: the guest starts from this disk; generation 2 may need its boot order set again"
             )
+
+    def recorded_guest_disk(self, lun: Lun) -> dict[str, Any] | None:
+        """What is kept of the disk as the guest sees it: its identity and its volumes."""
+        disk = self._guest_disk(lun)
+        if disk is None:
+            return None
+        volumes = [{name: volume.get(name) for name in _VOLUME} for volume in disk["volumes"]]
+        return {**{name: disk.get(name) for name in _GUEST_DISK}, "volumes": volumes}
+
+    def _guest_disk(self, lun: Lun) -> Mapping[str, Any] | None:
+        key = str(lun["unique_id"]).casefold()
+        disks = self._at.guest["disks"] if self._at.guest is not None else ()
+        return next((disk for disk in disks if key and str(disk["unique_id"]).casefold() == key), None)
 
     def find_lun(self, selector: DiskSelector, slot: Slot) -> Lun | None:
         try:

@@ -244,6 +244,7 @@ class _Planner(MigrationChecks):
             source=None if source is None else {name: source.get(name) for name in _IDENTITY},
             destination=None if destination is None else {n: destination[n] for n in ("unique_id", "serial_number")},
             layout=None if source is None else self._at.layouts.get(str(source["unique_id"])),
+            guest_disk=None if source is None else self.recorded_guest_disk(source),
         )
         if destination is not None:
             self._measure(disk, destination)

@@ -47,6 +47,7 @@ class DiskMigration:
         source: identity of the pass-through LUN (unique_id, serial_number, guid, signature, size_bytes); None for `new`.
         destination: identity of the LUN that gets the VHD (unique_id, serial_number); None on the way to staging.
         layout: the source's partition table as it was read before anything was changed.
+        guest_disk: the disk and its volumes as the guest saw them before (for letters, and to compare afterwards).
         path: the VHD's final name; `work_path` is its name until it is verified.
         staging_path: the VHD that the VM runs on between the two halves of `in_place`.
         job: the host's job that copies at the moment.
@@ -73,6 +74,7 @@ class DiskMigration:
     source: Mapping[str, object] | None = None
     destination: Mapping[str, object] | None = None
     layout: DiskLayout | None = None
+    guest_disk: Mapping[str, object] | None = None
     free_bytes: int | None = None
     job: str | None = None
     cut_over: str | None = None
