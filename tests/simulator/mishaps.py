@@ -279,9 +279,17 @@ def set_automatic_start(world: World, vm: str, action: int) -> None:
 # -- LUNs and the array
 
 
+def _fail_vms_on(world: World, lun: Lun) -> None:
+    """VMs that run on images of a volume of this LUN are off: their storage is going away."""
+    for vm in world.vms:
+        if vm.running and any(volume.disk.lun is lun for volume, _path, _content in vm.files()):
+            vm.set_state(OFF)
+
+
 @_mishap
 def overwrite_lun(world: World, lun: str, *, seed: str = "noise") -> None:
     """The LUN becomes noise: no partition table, no file system, not blank either."""
+    _fail_vms_on(world, _lun(world, lun))
     _noise(_lun(world, lun).content, seed)
     _rescan_all(world)
 
@@ -289,6 +297,7 @@ def overwrite_lun(world: World, lun: str, *, seed: str = "noise") -> None:
 @_mishap
 def blank_lun(world: World, lun: str) -> None:
     """The LUN becomes zeros, same identity."""
+    _fail_vms_on(world, _lun(world, lun))
     content = _lun(world, lun).content
     content.zero(0, content.size)
     _rescan_all(world)
@@ -305,6 +314,7 @@ def replace_lun(
 ) -> str:
     """The array lost the LUN; a blank one of another identity is mapped in its place. Returns the new UniqueId."""
     old = _lun(world, lun)
+    _fail_vms_on(world, old)
     wanted = old.size if size is None else parse_size(size, "size")
     world.serial += 1
     digits = stable_hex(world.seed, "replaced", lun, world.serial)
@@ -344,6 +354,7 @@ def grow_lun(world: World, lun: str, size: int | str) -> None:
 @_mishap
 def unplug_lun(world: World, lun: str) -> None:
     """Nobody sees the LUN any more, at once."""
+    _fail_vms_on(world, _lun(world, lun))
     _lun(world, lun).present = False
     _rescan_all(world)
 

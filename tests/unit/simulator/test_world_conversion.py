@@ -299,3 +299,16 @@ def test_disk_numbers_change_without_a_reboot_but_not_under_a_running_vm(world: 
     vm.set_state(OFF)
     mishap(world, "renumber_disks", machine="hv01")
     assert world.drifted() == [("sql01", "scsi 0:1", "target")]
+
+
+@pytest.mark.parametrize("name", ["overwrite_lun", "blank_lun", "unplug_lun", "replace_lun"])
+def test_a_vm_whose_images_lie_on_a_lost_lun_is_off(world: World, host: Machine, vm: Vm, name: str) -> None:
+    vm.set_state(OFF)
+    prepared(host)
+    assert done(host, convert(host, "V:\\new.vhdx", image_format=3)) == 7
+    vm.controllers[0].drives[1] = Drive("disk", 1, Medium("V:\\new.vhdx"))
+    assert mishap(world, "start_vm", vm="sql01") == ""
+    mishap(world, name, lun="target")
+    assert vm.state == OFF and world.check() == []
+    assert "could not be opened" in str(mishap(world, "start_vm", vm="sql01"))
+    assert world.digests()["images"]["hv01:V:\\new.vhdx"] == "missing"
