@@ -138,8 +138,7 @@ def _begun(run: Run, view: Mapping[str, t.Any], recorded: Sequence[RecordedDisk]
             continue  # the plan tells it
         if disk.get("partition_style") != "RAW":
             chosen.append(disk)
-    sizes = [size if isinstance(size, int) else None for size in (disk.get("size_bytes") for disk in chosen)]
-    return begun(run.client, [str(disk.get("unique_id") or "") for disk in chosen], sizes)
+    return begun(run.client, chosen)
 
 
 def _take(run: Run, recorded: Sequence[RecordedDisk], hands: Waiting) -> list[dict[str, t.Any]]:

@@ -112,7 +112,7 @@ plan:
   contains:
     kind:
       description: >-
-        V(connect_iscsi), V(online), V(initialize), V(partition), V(remove_path), V(add_path) or V(format).
+        V(connect_iscsi), V(online), V(initialize), V(identity), V(partition), V(remove_path), V(add_path) or V(format).
       type: str
     unique_id:
       description: UniqueId of the disk; V(null) for V(connect_iscsi).

@@ -135,7 +135,7 @@ def test_a_blank_replacement_gets_what_was_recorded_and_an_interrupted_run_is_fi
     )
     assert (unconfirmed["error"]["kind"], planned["changed"]) == ("size_not_confirmed", True)
     assert [step["kind"] for step in planned["plan"]] == [
-        *("online", "initialize", "partition", "partition", "add_path", "add_path", "format", "format")
+        *("online", "initialize", "identity", "partition", "partition", "add_path", "add_path", "format", "format")
     ]
     (cut,) = here.do({**prepare, "disks": [entries["data"]]})
     assert (cut["changed"], "error" in cut) == (True, True)

@@ -193,7 +193,7 @@ def plan_prepared(
     A disk that has them all is only given its letters. Blank is: no partition table, no partition, and its size confirmed.
 
     Args:
-        begun: UniqueIds (case-folded) of disks that an earlier run found blank and had begun to prepare.
+        begun: marks (`mark_of`) of disks that an earlier run found blank and had begun to prepare.
     """
     look = _Look(view)
     for one in recorded:
@@ -206,8 +206,13 @@ def plan_prepared(
             look.online(disk, selector)
             look.paths(disk, selector, one)
         else:
-            look.prepare(disk, selector, one, confirm_size_bytes, str(disk.get("unique_id")).casefold() in begun)
+            look.prepare(disk, selector, one, confirm_size_bytes, mark_of(disk) in begun)
     return look.plan()
+
+
+def mark_of(disk: Disk) -> str:
+    """What a disk is remembered by while it is prepared; disks that share a UniqueId differ in their serial number."""
+    return f"{disk.get('unique_id') or ''} {disk.get('serial_number') or ''}".strip().casefold()
 
 
 def _is_blank(disk: Disk) -> bool:
@@ -361,6 +366,15 @@ class _Look:
                     recorded=recorded,
                 )
             )
+        if self._lacks_identity(disk, recorded):
+            self._steps.append(
+                StorageStep(
+                    kind="identity",
+                    disk=selector,
+                    sentence=f"give {name} the disk identity that was recorded ({recorded.guid or recorded.signature})",
+                    recorded=recorded,
+                )
+            )
         has: Any = {one["offset_bytes"] for one in disk.get("partitions") or ()}  # type: ignore[attr-defined]  # a disk's dict
         volumes = {one.offset_bytes: one for one in recorded.volumes}
         for one in recorded.partitions:
@@ -377,6 +391,11 @@ class _Look:
             volume = volumes.get(one.offset_bytes)
             if volume is not None and volume.file_system:
                 self._volume(disk, selector, volume)
+
+    def _lacks_identity(self, disk: Disk, recorded: RecordedDisk) -> bool:
+        """Whether the disk can be given its GUID or signature: not while another disk of the guest has the same."""
+        name, wanted = ("guid", recorded.guid) if recorded.style == "GPT" else ("signature", recorded.signature)
+        return bool(wanted) and all(one.get(name) != wanted for one in self._disks)
 
     def _volume(self, disk: Disk, selector: DiskSelector, volume: RecordedVolume) -> None:
         name = _named(disk)

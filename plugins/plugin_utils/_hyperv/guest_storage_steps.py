@@ -4,8 +4,8 @@
 # Note that this package is private to the hyperv.passthrough collection and may change without notice.
 """Doing what `guest_storage_plan` planned on a guest, step by step, so that a rerun after an interruption goes on.
 
-Once a blank disk was initialised it is not blank any more. So before that a mark is left in the guest's registry, under
-the disk's UniqueId with its confirmed size, and taken away at the end: a disk with the mark may be prepared further.
+Once a blank disk was initialised it is not blank any more. So before that a mark is left in the guest's registry, with the
+disk's identity and its confirmed size, and taken away at the end: a disk with the mark may be prepared further.
 
 Not here: the plan, and the single calls (`guest_storage`).
 """
@@ -16,7 +16,7 @@ import contextlib
 from collections.abc import Iterable
 
 from .cim_access import CimClient
-from .disk_selector import DiskSelector
+from .disk_selector import Disk, DiskSelector
 from .errors import HypervError, MethodFailed
 from .guest_storage import (
     PartitionRow,
@@ -25,27 +25,27 @@ from .guest_storage import (
     delete_partition,
     format_volume,
     initialize_disk,
-    partition_at,
     partitions_of,
     remove_access_path,
     set_disk_identity,
     set_disk_online,
 )
-from .guest_storage_plan import MSR, RecordedDisk, StorageStep
+from .guest_storage_plan import MSR, RecordedDisk, RecordedPartition, StorageStep, mark_of
 from .host_disks import read_disk
 from .jobs import Hands
+from .model import record_dict
 from .registry import Registry
 
 _BASE, _KEY = "SOFTWARE\\hyperv.passthrough", "Preparing"
 
 
-def begun(client: CimClient, unique_ids: Iterable[str], sizes: Iterable[int | None]) -> frozenset[str]:
-    """Which of these disks (case-folded UniqueIds) an earlier run had begun to prepare at the size they have now."""
+def begun(client: CimClient, disks: Iterable[Disk]) -> frozenset[str]:
+    """The marks of those of these disks that an earlier run had begun to prepare at the size that they have now."""
     registry = Registry(client, _BASE)
     return frozenset(
-        unique_id.casefold()
-        for unique_id, size in zip(unique_ids, sizes, strict=True)
-        if unique_id and registry.get_string(unique_id.casefold(), _KEY) == str(size)
+        mark_of(disk)
+        for disk in disks
+        if mark_of(disk) and registry.get_string(mark_of(disk), _KEY) == str(disk.get("size_bytes"))
     )
 
 
@@ -71,7 +71,10 @@ class StorageSteps:
         elif step.kind == "initialize" and step.recorded is not None:
             self._initialize(disk, step.recorded)
         elif step.kind == "partition" and step.partition is not None:
-            self._partition(step)
+            self._partition(disk, step.partition)
+        elif step.kind == "identity" and step.recorded is not None:
+            bare = DiskSelector(unique_id=disk.unique_id, serial_number=disk.serial_number)
+            set_disk_identity(client, bare, hands, guid=step.recorded.guid, signature=step.recorded.signature)
         elif step.kind == "remove_path" and step.access_path:
             offset = self._offset(disk, step.offset_bytes)
             remove_access_path(client, disk, hands, offset_bytes=offset, access_path=step.access_path)
@@ -94,10 +97,10 @@ class StorageSteps:
     def finish(self, disks: Iterable[DiskSelector]) -> None:
         """Take the marks of disks away that are prepared now."""
         for selector in dict.fromkeys(disks):
-            unique_id = read_disk(self._client, selector, where="the guest")[1].unique_id
-            if unique_id and self._marks.get_string(unique_id.casefold(), _KEY) is not None:
+            mark = mark_of(record_dict(read_disk(self._client, selector, where="the guest")[1]))
+            if self._marks.get_string(mark, _KEY) is not None:
                 self._hands.should_stop()
-                self._marks.delete_value(unique_id.casefold(), _KEY)
+                self._marks.delete_value(mark, _KEY)
 
     def _offset(self, disk: DiskSelector, recorded: int | None) -> int:
         """Where the partition lies that was recorded at an offset."""
@@ -108,51 +111,39 @@ class StorageSteps:
     def _initialize(self, disk: DiskSelector, recorded: RecordedDisk) -> None:
         lun = read_disk(self._client, disk, where="the guest")[1]
         self._hands.should_stop()
-        self._marks.set_string(lun.unique_id.casefold(), str(self._confirmed), _KEY)
+        self._marks.set_string(mark_of(record_dict(lun)), str(self._confirmed), _KEY)
         style = "MBR" if recorded.style == "MBR" else "GPT"
         initialize_disk(self._client, disk, style, self._hands, confirm_size_bytes=self._confirmed)
-        by_unique_id = DiskSelector(unique_id=disk.unique_id, serial_number=disk.serial_number)
-        set_disk_identity(self._client, by_unique_id, self._hands, guid=recorded.guid, signature=recorded.signature)
-        for partition in partitions_of(self._client, disk):
-            self._make_room(disk, partition, recorded)
 
-    def _make_room(self, disk: DiskSelector, partition: PartitionRow, recorded: RecordedDisk) -> None:
-        """Take away the reserved partition that Windows made, where the recorded table had other things.
+    def _make_room(self, disk: DiskSelector, wanted: RecordedPartition) -> None:
+        """Take away the reserved partition that Windows made by itself where the recorded table had something else.
 
-        Where Windows keeps it, partitions go where there is room instead (assumption: it lets itself be deleted).
+        Where Windows keeps it, the partition goes where there is room (assumption: it lets itself be deleted).
         """
-        end = partition.offset_bytes + partition.size_bytes
-        in_the_way = any(
-            one.offset_bytes < end and partition.offset_bytes < one.offset_bytes + one.size_bytes
-            for one in recorded.partitions
-            if (one.gpt_type or "").lower() != MSR
-        )
-        if partition.gpt_type == MSR and in_the_way:
-            with contextlib.suppress(MethodFailed):
-                delete_partition(self._client, disk, self._hands, offset_bytes=partition.offset_bytes, only_type=MSR)
+        for one in partitions_of(self._client, disk):
+            if one.gpt_type == MSR and _overlap(one, wanted):
+                with contextlib.suppress(MethodFailed):
+                    delete_partition(self._client, disk, self._hands, offset_bytes=one.offset_bytes, only_type=MSR)
 
-    def _partition(self, step: StorageStep) -> None:
-        wanted = step.partition
-        assert wanted is not None
-        there = partitions_of(self._client, step.disk)
-        end = wanted.offset_bytes + wanted.size_bytes
-        is_free = all(
-            one.offset_bytes + one.size_bytes <= wanted.offset_bytes or end <= one.offset_bytes for one in there
-        )
+    def _partition(self, disk: DiskSelector, wanted: RecordedPartition) -> None:
+        self._make_room(disk, wanted)
+        blocking = [one for one in partitions_of(self._client, disk) if _overlap(one, wanted)]
+        is_there = any(one.offset_bytes == wanted.offset_bytes for one in blocking)
         made = create_partition(
             self._client,
-            step.disk,
+            disk,
             self._hands,
             size_bytes=wanted.size_bytes,
-            offset_bytes=wanted.offset_bytes if is_free or self._is_at(step.disk, wanted.offset_bytes) else None,
+            offset_bytes=wanted.offset_bytes if is_there or not blocking else None,
             gpt_type=wanted.gpt_type,
             mbr_type=wanted.mbr_type,
             is_active=wanted.is_active,
         )
-        self._offsets[step.disk, wanted.offset_bytes] = made.offset_bytes
+        self._offsets[disk, wanted.offset_bytes] = made.offset_bytes
 
-    def _is_at(self, disk: DiskSelector, offset: int) -> bool:
-        try:
-            return partition_at(self._client, disk, offset).offset_bytes == offset
-        except HypervError:
-            return False
+
+def _overlap(one: PartitionRow, wanted: RecordedPartition) -> bool:
+    return (
+        one.offset_bytes < wanted.offset_bytes + wanted.size_bytes
+        and wanted.offset_bytes < one.offset_bytes + one.size_bytes
+    )

@@ -132,19 +132,25 @@ def test_a_disk_that_windows_holds_offline_for_its_identity_stays_offline(reason
 
 def test_a_blank_disk_is_given_what_was_recorded() -> None:
     plan = plan_prepared(view(blank(**OFF)), [RECORDED], confirm_size_bytes=SIZE)
-    assert steps(plan) == ["online", "initialize", "partition", "add_path E:\\", "format"]
+    assert steps(plan) == ["online", "initialize", "identity", "partition", "add_path E:\\", "format"]
     mbr = {"partition_style": "MBR", "guid": None, "signature": 77, "partitions": [partition(1, MIB, MIB, None, 7)]}
     in_evidence = {"unique_id": "600A01", "evidence": {"guest": mbr}, "volumes": [volume(MIB, None)]}
     assert steps(plan_prepared(view(blank()), [recorded_disk(in_evidence)], confirm_size_bytes=SIZE)) == [
-        *("initialize", "partition", "format")
+        *("initialize", "identity", "partition", "format")
     ]
 
 
 def test_an_interrupted_preparation_goes_on_and_only_that() -> None:
     half = disk(volumes=[volume(16 * MIB, "E", None)])
-    begun = frozenset(["600a01"])
+    begun = frozenset(["600a01 s1"])
     assert steps(plan_prepared(view(half), [RECORDED], confirm_size_bytes=SIZE, begun=begun)) == ["format"]
     assert kinds(plan_prepared(view(half), [RECORDED], confirm_size_bytes=SIZE)) == ["not_blank"]
+    renamed = disk(guid="{0a1b2c3d-0000-4000-8000-00000000000f}", volumes=[], partitions=[])
+    plan = plan_prepared(view(renamed), [RECORDED], confirm_size_bytes=SIZE, begun=begun)
+    assert steps(plan) == ["identity", "partition", "add_path E:\\", "format"]
+    clone = disk("600A02")
+    plan = plan_prepared(view(renamed, clone), [recorded_disk(disk(volumes=[]))], confirm_size_bytes=SIZE, begun=begun)
+    assert steps(plan) == ["partition"]
     foreign = disk(volumes=[volume(16 * MIB, "E", "ReFS")])
     assert kinds(plan_prepared(view(foreign), [RECORDED], confirm_size_bytes=SIZE, begun=begun)) == ["not_blank"]
 
