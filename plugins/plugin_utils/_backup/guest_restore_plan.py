@@ -256,7 +256,7 @@ class _Planner:
             disk=disk,
             action=action,
             evidence=evidence,
-            needs_preparing=disk is not None and _needs_preparing(row, disk, volumes),
+            needs_preparing=disk is not None and _needs_preparing(disk, volumes),
             doubtful=any(volume.doubtful for volume in volumes),
             volumes=tuple(volumes),
         )
@@ -408,17 +408,11 @@ def _has_root(volume: View) -> bool:
     return bool(volume.get("letter")) or any(str(path)[1:3] == ":\\" for path in volume.get("access_paths") or ())
 
 
-def _needs_preparing(row: View, disk: View, volumes: Sequence[VolumePlan]) -> bool:
-    """Whether partitions or file systems are still to be made: it is blank, or was begun on and left (another table)."""
+def _needs_preparing(disk: View, volumes: Sequence[VolumePlan]) -> bool:
+    """Whether partitions or file systems are still to be made: it is blank, or lacks some of them."""
     if disk.get("is_offline"):
         return False
-    if _is_blank(disk):
-        return True
-    table = _table(row)
-    if table and table & table_identity(disk):
-        return False
-    bare = not disk.get("volumes")
-    return bare or any(
+    return not disk.get("volumes") or any(
         one.action == RESTORE and (one.current is None or not one.current.get("file_system")) for one in volumes
     )
 

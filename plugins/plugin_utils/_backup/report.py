@@ -93,7 +93,7 @@ def restore_summary(statuses: Iterable[View]) -> list[str]:
         lines.append(f"{_name(status)}: {state.upper()}. {status.get('sentence')}".rstrip())
         told = {str(disk.get("unique_id")): disk for disk in (status.get("guest") or {}).get("disks") or []}
         for disk in plan.get("disks") or []:
-            known = told.get(str(disk.get("lun") or disk.get("unique_id")), disk)
+            known = told.get(str(disk.get("unique_id")), disk)
             action = _RESTORED_BY.get(str(known.get("action")), str(known.get("action")))
             checked = ", verified" if known.get("verified") else ""
             lines.append(

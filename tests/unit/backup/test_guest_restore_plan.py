@@ -164,12 +164,13 @@ def test_a_prepared_partition_is_found_by_its_place() -> None:
     assert one.number == 1
 
 
-def test_a_half_prepared_disk_still_needs_preparing_and_a_recognised_one_never() -> None:
+def test_a_disk_that_lacks_a_file_system_needs_preparing_and_one_that_has_all_never() -> None:
     other = "{dddddddd-0000-4000-8000-000000000004}"
     assert planned(disk(guid=other), names=None, prepared=False).disks[0].needs_preparing
     raw = volume(file_system=None, serial_number=None)
     assert planned(disk(raw, guid=other), names=None).disks[0].needs_preparing
-    assert not planned(disk(raw), names=None).disks[0].needs_preparing
+    assert planned(disk(raw), names=None).disks[0].needs_preparing
+    assert planned(disk(), names=None, prepared=False).disks[0].needs_preparing
     assert not planned(disk(volume()), overwrite_disks=[LUN]).disks[0].needs_preparing
 
 
