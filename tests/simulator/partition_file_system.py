@@ -479,6 +479,10 @@ class PartitionFileSystem(BlockFileSystem):
         self._writable(path)
         node = self._find(path)
         had, wanted = sum(c for _f, c in node.extents), -(-size // self.cluster_size)
+        if size > node.size:  # what an earlier, longer file left behind in its last cluster is not shown
+            length = min(size, had * self.cluster_size) - node.size
+            for at, _position, count in list(_FileContent(self, path)._pieces(node.size, length)):
+                self.content.zero(at, count)
         if wanted > had:
             if (wanted - had) * self.cluster_size > self.free:
                 raise FileSystemError(ERROR_DISK_FULL, path)

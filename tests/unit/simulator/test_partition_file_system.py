@@ -115,6 +115,16 @@ def test_the_allocated_clusters_are_the_volume(seed: int, kind: str, cluster: in
 
 
 @both
+def test_a_file_cut_and_grown_again_shows_zeros(make: Make) -> None:
+    fs = make()
+    for size in (2, 9000):
+        fs.write("x", b"\x01" * size)
+        fs.open("x").resize(1)
+        fs.open("x").resize(size)
+        assert fs.read("x") == b"\x01" + bytes(size - 1)
+
+
+@both
 def test_letter_case_is_kept_and_ignored(make: Make) -> None:
     fs = make()
     fs.mkdir("Users\\Anna", parents=True)
