@@ -75,8 +75,15 @@ disks:
         V(mounted_virtual_hard_disk), V(unknown).
       type: str
     iscsi:
-      description: Target and session, for a LUN of the guest's own initiator.
+      description: >-
+        C(target), C(session), C(authentication) and the C(portals) that the initiator knows, for a LUN of the guest's own initiator.
       type: dict
+    partitions:
+      description: >-
+        The whole partition table by offset, each entry with C(number), C(offset_bytes), C(size_bytes), C(gpt_type), C(mbr_type), C(guid) and
+        C(is_active).
+      type: list
+      elements: dict
     size_bytes:
       description: Size in bytes.
       type: int
