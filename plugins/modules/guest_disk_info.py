@@ -80,8 +80,8 @@ disks:
       type: dict
     partitions:
       description: >-
-        The whole partition table by offset, each entry with C(number), C(offset_bytes), C(size_bytes), C(gpt_type), C(mbr_type), C(guid) and
-        C(is_active).
+        The whole partition table by offset, each entry with C(number), C(offset_bytes), C(size_bytes), C(gpt_type), C(mbr_type), C(guid)
+        and C(is_active).
       type: list
       elements: dict
     size_bytes:
