@@ -514,10 +514,10 @@ class _Shorter:
 
 
 def detach_vhd_if_there(client: CimClient, vm_id: str, slot: Slot, path: str, hands: Hands) -> bool:
-    """Take that file away from the slot; whatever else hangs there is left alone."""
+    """Take that file, or an empty drive that a broken attach left, from the slot; whatever else hangs there is left alone."""
     view = observe_host(client, vms=[vm_id])
     there = next((disk for disk in view.vms[0].disks if disk.slot == slot), None)
-    if there is None or (there.path or "").casefold() != path.casefold():
+    if there is None or ((there.path or "").casefold() != path.casefold() and there.attachment != "empty"):
         return False
     return detach_vhd(client, vm_id, slot, hands, path=path)
 

@@ -155,7 +155,8 @@ class _Planner(MigrationChecks):
                 self._measure(disk, lun)
                 if disk.stage == "planned" and disk.leg == "copy":
                     self._check_blank(wanted, disk.slot, lun)
-        if disk.is_past("detached") and vm_disk is not None and not holds_file(vm_disk, disk.target_path):
+        free = vm_disk is None or vm_disk["attachment"] == "empty"  # an attach that broke off leaves an empty drive
+        if disk.is_past("detached") and not free and not holds_file(vm_disk, disk.target_path):
             self._refuse(
                 "slot_taken",
                 f"{disk.slot.describe()} should be empty in the middle of its migration, but holds {shown(vm_disk)}; take "

@@ -387,6 +387,13 @@ def test_a_foreign_disk_at_the_slot_in_the_middle_is_refused() -> None:
     assert refusals(at, request()) == ["slot_taken"]
 
 
+def test_an_empty_drive_that_a_broken_attach_left_is_used() -> None:
+    empty = vm_disk(lun_id=None)
+    at = situation(the_vm=off(disks=[empty]), record=recorded(stage="named"))
+    assert empty["attachment"] == "empty"
+    assert kinds(plan_migration(at, request())) == ["hold_start_action", "attach", "cut_over", *END]
+
+
 def test_a_finished_migration_has_nothing_left_to_do() -> None:
     at = situation(
         the_vm=vm(disks=[vm_disk(path=PATH)]), record=recorded(stage="done", outcome="migrated", cut_over=CUT_OVER)
