@@ -23,19 +23,23 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
+import backup_scene  # noqa: E402
 from backup_proof import only_on_the_host, prove  # noqa: E402
 from playbook_run import PlaybookRun, run_playbook  # noqa: E402
 from simulator.__main__ import inventory as inventory_of  # noqa: E402
 from simulator.assumed import import_everything  # noqa: E402
 from simulator.door_http import HttpDoors  # noqa: E402
+from simulator.mishaps import mishap  # noqa: E402
 from simulator.world import World  # noqa: E402
 
 WORLD = ROOT / "tests" / "simulator" / "worlds" / "demo.yml"
+ERP_LUNS = ("erp-data", "erp-log")
 #: What the operator of the demo's world puts into the inventory beside the connections.
 VARIABLES: dict[str, Any] = {
     "two_phase_backup_host_target": "E:",
     "two_phase_backup_guest_target": r"\\filer01\backup",
     "two_phase_backup_poll_interval": 0,
+    "reverse_restore_poll_interval": 0,
 }
 
 
@@ -82,6 +86,8 @@ def main() -> int:
             discover(show, world, inventory)
             records = back_up(show, world, inventory)
             judge(show, world, records)
+            bring_back(show, world, inventory)
+            keep_what_survived(show, world, inventory)
             show.demand(world.check() == [], "the simulated world has no finding against the run")
     show.say(f"\nEverything is in {folder} (inventory, disks, certificates); remove it when you like.")
     return show.end()
@@ -123,6 +129,63 @@ def judge(show: Show, world: World, records: dict[str, dict[str, Any]]) -> None:
             lost += 1
             show.say(f"       a host backup alone would have lost {missing}")
     show.demand(lost > 0, f"a host backup alone would have lost {lost} guest volume(s), silently")
+
+
+def bring_back(show: Show, world: World, inventory: dict[str, Any]) -> None:
+    show.heading(
+        "Disaster: erp01 and its disks are gone, its LUNs are noise, the host rebooted and renumbered its disks"
+    )
+    whole = _of_erp01(world)
+    mishap(world, "stop_vm", vm="erp01")
+    mishap(world, "delete_vm", vm="erp01")
+    for lun in ERP_LUNS:
+        mishap(world, "overwrite_lun", lun=lun)
+    mishap(world, "reboot", machine="hv01")
+    show.heading("Reverse restore: ansible-playbook hyperv.passthrough.reverse_restore --limit erp01")
+    at_boot: dict[str, str] = {}
+    backup_scene.at_exchange(
+        world, {"machine": "hv01", "method": "RequestStateChange"}, lambda _machine: at_boot.update(_of_erp01(world))
+    )
+    run = run_playbook("hyperv.passthrough.reverse_restore", inventory, "--limit", "erp01", on_screen=True)
+    show.demand(run.status == 0, "the restore says that it worked")
+    # the disk that Windows boots from changes as soon as it runs, so that it is judged at the moment the VM is started
+    now = {**_of_erp01(world), **{name: digest for name, digest in at_boot.items() if name.endswith(".vhdx")}}
+    for name, digest in whole.items():
+        what = "every byte" if name.endswith(".vhdx") else "every file"
+        show.demand(now.get(name) == digest, f"{what} of {name} is as it was")
+
+
+def keep_what_survived(show: Show, world: World, inventory: dict[str, Any]) -> None:
+    show.heading("The commoner disaster: only the host's side of erp01 is gone, its LUNs hold newer data")
+    mishap(world, "write_file", machine="erp01", path="F:\\orders-of-today.txt", text="newer than any backup")
+    mishap(world, "stop_vm", vm="erp01")
+    newer = {name: digest for name, digest in _of_erp01(world).items() if name in ("erp01:F", "erp01:L")}
+    mishap(world, "delete_vm", vm="erp01")
+    mark = world.mark()
+    run = run_playbook(
+        "hyperv.passthrough.reverse_restore",
+        inventory,
+        "--limit",
+        "erp01",
+        "-e",
+        "reverse_restore_id=r2",
+        on_screen=True,
+    )
+    show.demand(run.status == 0, "the restore says that it worked")
+    written = world.written_since(mark)
+    for lun in ERP_LUNS:
+        show.demand(written[lun] == 0, f"not one byte of LUN {lun} was written")
+    now = _of_erp01(world)
+    show.demand(all(now.get(name) == digest for name, digest in newer.items()), "today's orders are still there")
+
+
+def _of_erp01(world: World) -> dict[str, str]:
+    """Digests of erp01's virtual hard disks (their bytes) and of the volumes on its LUNs (their files)."""
+    digests = world.digests()
+    return {
+        **{name: digest for name, digest in digests["images"].items() if "erp01" in name},
+        **{name: digests["guest_volumes"][name] for name in ("erp01:F", "erp01:L") if name in digests["guest_volumes"]},
+    }
 
 
 def _status(run: PlaybookRun, host: str) -> dict[str, Any] | None:

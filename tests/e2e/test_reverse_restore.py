@@ -1,0 +1,206 @@
+# Copyright (c) 2026, the hyperv.passthrough authors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reverse restore as an operator runs it: a backup, a disaster, the playbook, and what the bytes say afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from backup_scene import Scene, error_of, host_text, vm_text, world_text
+from simulator.mishaps import mishap
+
+pytestmark = pytest.mark.e2e
+
+PLAYBOOK = "hyperv.passthrough.reverse_restore"
+OFF, RUNNING = 3, 2
+SHARE = r"\\filer01\backup"
+
+
+class Restored(Scene):
+    """A world with a good backup of sql01 (a system disk, a pass-through LUN), and the operator who restores it."""
+
+    def restore(self, *arguments: str, **settings: Any) -> Any:
+        """Run the playbook; `settings` are variables of the role without its prefix."""
+        chosen = {"poll_interval": 0, "boot_timeout": 60, **settings}
+        given = json.dumps({f"reverse_restore_{name}": value for name, value in chosen.items()})
+        return self.lab.run(PLAYBOOK, "--limit", "sql01", "-e", given, *arguments)
+
+    def lun(self) -> str:
+        """UniqueId of the pass-through LUN as the host shows it."""
+        return str(self.world.luns["sql01-data"].unique_id)
+
+    def trees(self) -> dict[str, str]:
+        return dict(self.world.digests()["guest_volumes"])
+
+    def images(self) -> dict[str, str]:
+        return dict(self.world.digests()["images"])
+
+    def slots(self) -> dict[int, str | None]:
+        """What LUN each pass-through drive of sql01 means now."""
+        return {
+            slot: getattr(self.vm.physical_lun(drive), "id", None)
+            for slot, drive in self.vm.controller("scsi", 0).drives.items()
+            if drive.kind == "physical"
+        }
+
+
+@pytest.fixture
+def here(lab: Callable[[str], Any]) -> Restored:
+    scene = Restored(
+        lab(
+            world_text(
+                vm_text("sql01", "127.40.1.1", lun="sql01-data", more="    automatic_start: always"),
+                luns='  - {id: other, size: 16M, bus: iscsi, serial: "7a0b1e000002"}',
+                hosts=host_text("hv02", "127.40.0.2"),
+            )
+            .replace("luns: [sql01-data]", "luns: [other, sql01-data]")
+            .replace(
+                "id: sql01-data, size: 24M", "id: sql01-data, size: 136M"
+            )  # Windows makes no GPT on less than 128 MiB
+        )
+    )
+    run = scene.backup(guest_target=SHARE)
+    assert run.status == 0, run.output
+    return scene
+
+
+def disks_of(run: Any) -> Mapping[str, str]:
+    """Slot to what the plan does with the disk."""
+    plan = next(
+        task.result["ansible_facts"]["reverse_restore_plan"]
+        for task in run.tasks
+        if "reverse_restore_plan" in (task.result.get("ansible_facts") or {})
+    )
+    return {str(disk["slot_text"]): str(disk["action"]) for disk in plan["disks"]}
+
+
+def test_a_vm_whose_disks_are_all_noise_and_renumbered_comes_back_byte_for_byte(here: Restored) -> None:
+    trees, images = here.trees(), here.images()
+    at_boot: dict[str, str] = {}
+    mishap(here.world, "stop_vm", vm="sql01")
+    mishap(here.world, "delete_vm", vm="sql01")
+    mishap(here.world, "overwrite_lun", lun="sql01-data")
+    mishap(here.world, "reboot", machine="hv01")
+    # the disk that Windows boots from changes as soon as it runs, so that it is judged at the moment the VM is started
+    here.at({"machine": "hv01", "method": "RequestStateChange"}, lambda _machine: at_boot.update(here.images()))
+    run = here.restore()
+    assert run.status == 0, run.output
+    assert here.vm.state == RUNNING
+    assert here.vm.settings.automatic_startup_action == 4
+    assert list(here.slots().values()) == ["sql01-data"]
+    assert here.trees()["sql01:S"] == trees["sql01:S"]
+    assert at_boot == images
+    assert here.world.check() == []
+    assert here.leases() == {}
+    assert here.record()["state"] == "restored"
+
+
+def test_newer_data_on_a_lun_that_survived_is_kept_and_not_one_byte_of_it_is_written(here: Restored) -> None:
+    mishap(here.world, "write_file", machine="sql01", path=r"S:\newer.txt", text="written after the backup")
+    mishap(here.world, "stop_vm", vm="sql01")
+    trees = here.trees()
+    mishap(here.world, "delete_vm", vm="sql01")
+    mark = here.world.mark()
+    run = here.restore()
+    assert run.status == 0, run.output
+    assert here.world.written_since(mark)["sql01-data"] == 0
+    assert here.trees()["sql01:S"] == trees["sql01:S"]
+    assert here.vm.state == RUNNING
+    assert disks_of(run)["SCSI 0:2"] == "keep"
+
+
+@pytest.mark.gates
+def test_check_mode_prints_the_plan_and_changes_nothing(here: Restored) -> None:
+    mishap(here.world, "stop_vm", vm="sql01")
+    mishap(here.world, "delete_vm", vm="sql01")
+    before = (here.world.digests(), here.record(), here.tasks(here.host))
+    run = here.restore("--check", "--diff")
+    assert run.status == 0, run.output
+    assert "SCSI 0:2" in run.output
+    assert "keep" in run.output
+    assert (here.world.digests(), here.record(), here.tasks(here.host)) == before
+    assert [vm.name for vm in here.world.vms] == []
+
+
+def test_a_living_vm_is_refused_and_everything_that_forbids_the_restore_comes_in_one_message(here: Restored) -> None:
+    mishap(here.world, "unplug_lun", lun="sql01-data")
+    before = here.world.digests()
+    run = here.restore()
+    assert run.status == 2
+    kept = next(task for task in run.tasks if task.task == "Stop before anything is changed")
+    assert kept.failed
+    assert "reverse_restore_overwrite_vm" in str(kept.result["msg"])
+    assert here.lun() in str(kept.result["msg"])
+    assert here.world.digests() == before
+    assert here.vm.state == RUNNING
+
+
+@pytest.mark.gates
+@pytest.mark.parametrize("meaning", ["keeps-number", "wrong-disk", "dropped"])
+def test_pass_through_disks_are_remapped_whatever_the_restore_made_of_them(here: Restored, meaning: str) -> None:
+    here.world.switches.choose("wsb-passthrough-restore", meaning)
+    mishap(here.world, "stop_vm", vm="sql01")
+    mishap(here.world, "delete_vm", vm="sql01")
+    mishap(here.world, "reboot", machine="hv01")
+    mark = here.world.mark()
+    run = here.restore()
+    assert run.status == 0, run.output
+    assert list(here.slots().values()) == ["sql01-data"]
+    assert here.world.written_since(mark) == {"other": 0, "sql01-data": 0}
+    assert here.world.check() == []
+
+
+@pytest.mark.gates
+def test_a_finished_restore_run_again_changes_nothing(here: Restored) -> None:
+    mishap(here.world, "stop_vm", vm="sql01")
+    mishap(here.world, "delete_vm", vm="sql01")
+    first = here.restore()
+    assert first.status == 0, first.output
+    before = (here.world.digests(), here.record())
+    again = here.restore()
+    assert again.status == 0, again.output
+    assert [task.task for task in again.tasks if task.result.get("changed")] == []
+    assert (here.world.digests(), here.record()) == before
+
+
+@pytest.mark.gates
+def test_a_host_that_reboots_between_restore_and_remap_does_not_start_the_vm(here: Restored) -> None:
+    started: list[str] = []
+
+    def reboot(machine: Any) -> None:
+        mishap(here.world, "reboot", machine="hv01")
+        started.extend(vm.name for vm in here.world.vms if vm.state == RUNNING)
+
+    mishap(here.world, "stop_vm", vm="sql01")
+    mishap(here.world, "delete_vm", vm="sql01")
+    here.at({"machine": "hv01", "method": "AddResourceSettings"}, reboot)
+    here.restore()
+    assert started == []
+    here.clear()
+    run = here.restore()
+    assert run.status == 0, run.output
+    assert list(here.slots().values()) == ["sql01-data"]
+    assert here.world.check() == []
+
+
+@pytest.mark.gates
+def test_a_guest_that_never_answers_leaves_the_vm_running_and_a_rerun_goes_on_there(here: Restored) -> None:
+    mishap(here.world, "stop_vm", vm="sql01")
+    mishap(here.world, "delete_vm", vm="sql01")
+    mishap(here.world, "overwrite_lun", lun="sql01-data")
+    mishap(here.world, "set_guest", vm="sql01", boots=False)
+    broken = here.restore(boot_timeout=1)
+    assert broken.status == 2
+    assert error_of(broken)["kind"] == "heartbeat_timeout"
+    assert here.vm.settings.automatic_startup_action == 2
+    mishap(here.world, "set_guest", vm="sql01", boots=True)
+    mishap(here.world, "stop_vm", vm="sql01")
+    run = here.restore()
+    assert run.status == 0, run.output
+    assert here.record()["state"] == "restored"
+    assert here.vm.settings.automatic_startup_action == 4
