@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backup_scene import Scene, world_text
+from backup_scene import Scene, vm_text, world_text
 from simulator.mishaps import mishap
 
 pytestmark = pytest.mark.e2e
@@ -70,9 +70,79 @@ def test_newer_data_is_kept_and_named_data_comes_back(here: Guest) -> None:
     assert (kept["changed"], kept["disks"][0]["action"], kept["disks"][0]["verified"]) == (False, "keep", True)
     assert here.world.written_since(mark).get("sql01-data", 0) == 0
     first, second = here.restored({"overwrite_disks": ["SCSI 0:2"]}, {"overwrite_disks": ["SCSI 0:2"]})
-    assert first.get("failed") is not True, first
+    assert "error" not in first, first
     assert (first["changed"], first["job"]["state"], first["disks"][0]["action"]) == (True, "succeeded", "restore")
     assert first["disks"][0]["verified"] is True, first["disks"]
     assert here.tree() == recorded
     assert (second["changed"], second["job"]["attached"]) == (False, True)
     assert here.world.check() == []
+
+
+@pytest.mark.gates
+def test_a_blank_disk_gets_its_partitions_and_then_its_content(lab: Callable[[str], Any]) -> None:
+    data = "{letter: S, label: Data, size: 96M, files: {count: 3, size: 256K}}"
+    text = world_text(vm_text("sql01", "127.40.1.1", lun="sql01-data", data=data)).replace("size: 24M", "size: 200M")
+    here = Guest(lab(text)).backed_up()
+    recorded = here.tree()
+    mishap(here.world, "blank_lun", lun="sql01-data")
+    mishap(here.world, "reboot_guest", vm="sql01")
+    (refused,) = here.restored()
+    assert refused["error"]["kind"] == "volume_missing", refused
+    assert refused["changed"] is False
+    row = next(disk for disk in here.record()["disks"] if disk["slot_text"] == "SCSI 0:2")
+    prepare = {
+        "hyperv.passthrough.guest_disk": {
+            "state": "prepared",
+            "disks": [row],
+            "confirm_size_bytes": row["size_bytes"],
+            "poll_interval": 0,
+        }
+    }
+    tasks = here.tasks({})
+    play = {"hosts": "sql01", "gather_facts": False, "tasks": [prepare, *tasks]}
+    run = here.lab.run([play])
+    assert run.of("guest_restore"), run.output
+    done = run.of("guest_restore")[-1].result
+    assert "error" not in done, done
+    assert (done["changed"], done["disks"][0]["verified"]) == (True, True), done["disks"]
+    assert here.tree() == recorded
+
+
+@pytest.mark.gates
+def test_what_forbids_a_guest_restore_is_told_and_nothing_is_written(lab: Callable[[str], Any]) -> None:
+    service = "      services: {MSSQLSERVER: {title: SQL Server, path: 'S:\\Binn\\sqlservr.exe', state: Running}}"
+    here = Guest(lab(world_text(vm_text("sql01", "127.40.1.1", lun="sql01-data", guest=service)))).backed_up()
+    mark = here.world.mark()
+    named = {"overwrite_disks": ["SCSI 0:2"]}
+    held, unknown, wrong = here.restored(
+        named,
+        {**named, "restore_volumes": ["Q:"]},
+        {**named, "vm_id": "11111111-1111-2222-3333-000000000002"},
+    )
+    assert held["error"]["kind"] == "volume_in_use"
+    assert "SQL Server (MSSQLSERVER)" in held["msg"]
+    assert unknown["error"]["kind"] == "volume_unknown"
+    assert wrong["error"]["kind"] == "wrong_set"
+    assert here.world.written_since(mark).get("sql01-data", 0) == 0
+
+
+@pytest.mark.gates
+def test_a_restore_after_which_content_is_missing_fails_and_says_what(here: Guest) -> None:
+    wiped: list[bool] = []
+
+    def wipe(machine: Any) -> None:
+        """Somebody deletes a file as soon as the recovery has ended."""
+        job = machine.backup.job
+        if job is not None and job.running:
+            wiped.append(False)
+        elif wiped and not any(wiped):
+            wiped.append(True)
+            mishap(here.world, "delete_file", machine="sql01", path=SENTINEL)
+
+    here.at({"machine": "sql01"}, wipe, count=0)
+    (failed,) = here.restored({"overwrite_disks": ["SCSI 0:2"]})
+    assert any(wiped)
+    assert failed["error"]["kind"] == "verification_failed", failed
+    assert SENTINEL.casefold() in failed["msg"].casefold()
+    assert failed["changed"] is True
+    assert failed["error"]["disks"][0]["verified"] is False

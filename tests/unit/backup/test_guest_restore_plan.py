@@ -15,6 +15,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.content
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.guest_restore_plan import (
     GuestPlan,
     guest_restore_plan,
+    still_the_same,
 )
 from unit.backup.restore_world import GIB, ISCSI, ISCSI_VOLUME, LUN, NEW_LUN, VOLUME, backup_set
 
@@ -247,3 +248,39 @@ def test_long_listings_are_compared_by_digest_and_by_the_names_that_were_recorde
     recorded = world.volume(sentinels=[], used_bytes=None, serial_number=None, root_listing=root_listing(many))
     for names, expected in ((many, True), ([*many, "$RECYCLE.BIN"], True), (many[:60], False), (many[1:], False)):
         assert verify_volume(recorded, recorded, names=names, sentinels={}).verified is expected
+
+
+# -- the last look before something is overwritten -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (disk(volume(serial_number=5)), None),
+        (disk(volume(serial_number=5), number=9), None),
+        (disk(volume(serial_number=5), unique_id=NEW_LUN, guid=world.GUID), "gone"),
+        (disk(volume(serial_number=5), guid="{dddddddd-0000-4000-8000-000000000004}"), "gone"),
+        (disk(volume(serial_number=5), is_offline=True), "offline"),
+        (disk(volume(serial_number=5), is_read_only=True), "read-only"),
+        (disk(volume(serial_number=5), is_system=True), "boot or system disk"),
+        (disk(volume(serial_number=5, is_boot=True)), "boot or system volume"),
+        (disk(volume(serial_number=5, path=ISCSI_VOLUME)), "does not hold the volume"),
+    ],
+)
+def test_a_volume_that_moved_since_the_plan_is_not_written_to(now: dict[str, Any], said: str | None) -> None:
+    ((one, what),) = planned(disk(volume(serial_number=5)), names=EMPTY).to_restore
+    why = still_the_same(one, what, {"disks": [now]})
+    assert (why is None) if said is None else (why is not None and said in why)
+
+
+def test_two_disks_of_one_identity_are_never_written_to() -> None:
+    ((one, what),) = planned(disk(volume(serial_number=5)), names=EMPTY).to_restore
+    twin = disk(volume(serial_number=5))
+    assert "several times" in str(still_the_same(one, what, {"disks": [twin, twin]}))
+
+
+def test_what_this_restore_has_begun_to_write_is_written_again_and_nothing_else() -> None:
+    half = disk(volume(serial_number=5))
+    assert kinds(planned(half, names=FULL)) == ["disk_doubtful"]
+    plan = planned(half, names=FULL, begun=[1])
+    assert (kinds(plan), [one.action for one in plan.disks]) == ([], ["restore", "keep"])
