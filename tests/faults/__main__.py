@@ -56,9 +56,9 @@ def while_job(effects: Sequence[Effect]) -> Choose:
 def one_slice(plain: Undisturbed) -> Choose:
     """A fixed few for the quick tests: each effect at one change, and those of the wire at one read as well."""
     exchanges = list(enumerate(plain.exchanges, 1))
-    changes = [number for number, (_what, kind, _busy) in exchanges if kind == CHANGE]
-    reads = [number for number, (_what, kind, _busy) in exchanges if kind != CHANGE]
-    working = [number for number, (_what, _kind, busy) in exchanges if busy]
+    changes = [number for number, one in exchanges if one.kind == CHANGE]
+    reads = [number for number, one in exchanges if one.kind != CHANGE]
+    working = [number for number, one in exchanges if one.busy]
     wanted: dict[int, list[Effect]] = {}
     for place, effect in enumerate(EFFECTS):
         there = working if effect.only_job else changes
@@ -66,6 +66,11 @@ def one_slice(plain: Undisturbed) -> Choose:
         if effect.of_the_wire:
             wanted.setdefault(reads[place * 41 % len(reads)], []).append(effect)
     return lambda number, _what, _kind, _busy: iter(wanted.get(number, ()))
+
+
+def while_saved(plain: Undisturbed) -> Choose:
+    """One kill, while the VM does not run."""
+    return exactly(BY_NAME["killed"], next(number for number, one in enumerate(plain.exchanges, 1) if not one.vm_runs))
 
 
 def exactly(effect: Effect, wanted: int) -> Choose:
@@ -98,7 +103,8 @@ def main(words: list[str]) -> int:
         options.results.unlink(missing_ok=True)
     names = options.scenario or list(SCENARIOS)
     chosen = [BY_NAME[name] for name in options.effect or BY_NAME]
-    began, plains = time.monotonic(), {}
+    plains: dict[str, Undisturbed] = {}
+    stopped: list[str] = []
     for name in names:
         plain = plains[name] = undisturbed(SCENARIOS[name])
         print(f"{name}: {len(plain.exchanges)} exchanges undisturbed, {plain.seconds:.1f} s", flush=True)
@@ -108,21 +114,20 @@ def main(words: list[str]) -> int:
         if options.case:
             choose = exactly(BY_NAME[effect], int(number))
         elif options.slice:
-            choose = one_slice(plain)
+            choose = while_saved(plain) if SCENARIOS[name].only_while_job else one_slice(plain)
         else:
             mine = [effect for effect in chosen if effect.name in (SCENARIOS[name].effects or BY_NAME)]
             choose = sampled(mine, every=options.every, kinds=options.kind or ())
             if SCENARIOS[name].only_while_job:
                 choose = while_job(mine)
-        _enumerate(options, name, plain, choose)
+        stopped += _enumerate(options, name, plain, choose)
     found_all = read_results(options.results)
-    spent = time.monotonic() - began
     if options.write:
-        _write_page(found_all, plains, spent, options.jobs)
+        _write_page(found_all, plains, stopped)
     return 1 if any(result.findings for result in found_all) else 0
 
 
-def _enumerate(options: argparse.Namespace, name: str, plain: Undisturbed, choose: Choose) -> None:
+def _enumerate(options: argparse.Namespace, name: str, plain: Undisturbed, choose: Choose) -> list[str]:
     done = {result.case for result in read_results(options.results)}
 
     def new(number: int, what: str, kind: str, busy: bool) -> Iterator[Effect]:
@@ -148,13 +153,13 @@ def _enumerate(options: argparse.Namespace, name: str, plain: Undisturbed, choos
         print(f"{name}: stopped before exchange {trunk.stopped_at}")
     for result in bad if not options.case else found:
         print(result.line)
+    return [f"{name} before exchange {trunk.stopped_at} of {len(plain.exchanges)}"] if trunk.stopped_at else []
 
 
-def _write_page(found: list[Result], plains: dict[str, Undisturbed], seconds: float, jobs: int) -> None:
+def _write_page(found: list[Result], plains: dict[str, Undisturbed], stopped: list[str]) -> None:
     known = BUILD / "planted.json"
-    text = report.page(
-        plains, found, seconds=seconds, jobs=jobs, planted=json.loads(known.read_text()) if known.exists() else ()
-    )
+    planted_found = json.loads(known.read_text()) if known.exists() else ()
+    text = report.page(plains, found, planted=planted_found, stopped=", ".join(stopped))
     (ROOT / "docs" / "FAULTS.md").write_text(text, encoding="utf-8")
     print("docs/FAULTS.md is written")
 

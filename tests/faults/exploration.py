@@ -32,7 +32,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from simulator.assumed import Switches, import_everything
 from simulator.door_memory import rules_of
@@ -90,11 +90,20 @@ class Result:
         return f"make faults CASE={self.case}  # {self.what}: {self.outcome} after {self.runs} runs{said}"
 
 
+class Exchange(NamedTuple):
+    """One exchange of the undisturbed run: what it is about, what kind it is, whether a backup runs, whether the VM does."""
+
+    what: str
+    kind: str
+    busy: bool
+    vm_runs: bool
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Undisturbed:
     """What the run without a fault did and left."""
 
-    exchanges: list[tuple[str, str, bool]]  # what, kind, whether a backup runs
+    exchanges: list[Exchange]
     end: Mapping[str, Any]
     findings: list[str]
     status: int
@@ -429,6 +438,12 @@ def differences(wanted: Any, found: Any, path: str = "") -> list[str]:
         keys = [*wanted, *(key for key in found if key not in wanted)]
         parts = [differences(wanted.get(key), found.get(key), f"{path}/{key}") for key in keys]
         return [line for part in parts for line in part][:8]
+    if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        rows = [
+            differences(one, other, f"{path}/{place}")
+            for place, (one, other) in enumerate(zip(wanted, found, strict=True))
+        ]
+        return [line for row in rows for line in row][:8]
     if wanted == found:
         return []
     return [f"end state {path}: {json.dumps(found)[:200]} instead of {json.dumps(wanted)[:200]}"]
@@ -613,7 +628,7 @@ def undisturbed(scenario: Scenario, *, switches: Mapping[str, str] | None = None
 
 
 def as_undisturbed(found: Mapping[str, Any]) -> Undisturbed:
-    return Undisturbed(**{**found, "exchanges": [tuple(one) for one in found["exchanges"]]})
+    return Undisturbed(**{**found, "exchanges": [Exchange(*one) for one in found["exchanges"]]})
 
 
 def run_undisturbed(scenario: Scenario, switches: Mapping[str, str] | None, runs: int) -> Mapping[str, Any]:
@@ -627,11 +642,13 @@ def run_undisturbed(scenario: Scenario, switches: Mapping[str, str] | None, runs
     Switches.__getitem__ = recorded  # type: ignore[method-assign]  # this fork does nothing else
     stage = Stage(scenario, switches=switches)
     watch = Watch(stage)
-    seen: list[tuple[str, str, bool]] = []
+    seen: list[Exchange] = []
 
     def hook(machine: Any, data: bytes, carry: Callable[[], Reply]) -> Reply:
         summary = one_process.summary_of(machine, data)
-        seen.append((describe(summary), kind_of(summary), _busy(stage.world)))
+        vm = scenario.vm_of(stage.world)
+        runs = vm is not None and vm.running
+        seen.append(Exchange(describe(summary), kind_of(summary), _busy(stage.world), runs))
         try:
             return carry()
         finally:

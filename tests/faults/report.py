@@ -23,15 +23,14 @@ def page(
     plain: Mapping[str, Undisturbed],
     results: Sequence[Result],
     *,
-    seconds: float,
-    jobs: int,
     planted: Sequence[Mapping[str, object]] = (),
+    stopped: str = "",
 ) -> str:
     """docs/FAULTS.md.
 
     Args:
         plain: the undisturbed run of each scenario.
-        seconds: that the enumeration took.
+        stopped: where the run ended, when it was not run to its end.
         planted: what `planted.py` found: {"fault", "text", "cases", "caught", "example"}.
     """
     wrong = [one for one in results if one.findings]
@@ -42,7 +41,8 @@ def page(
         f"simulated machines, once per case, and the same command is given again, at most {RERUNS} times, until it succeeds. The",
         "world must then be as after the undisturbed run, and its invariants are looked at after every exchange on the way.",
         "",
-        f"{len(results)} cases, {len(wrong)} wrong, {seconds / 60:.0f} minutes with {jobs} at once.",
+        f"{len(results)} cases, {len(wrong)} wrong; one after another they took {sum(one.seconds for one in results) / 60:.0f} minutes.",
+        *([f"The run was stopped early: {stopped}."] if stopped else []),
         "",
         "- *same*: the same end state, ids, times and counts left out, and every byte can be got back.",
         "- *same, beside ...*: the same, and what is named was left besides.",
@@ -79,7 +79,7 @@ def page(
 
 
 def _scenario(name: str, undisturbed: Undisturbed, results: Sequence[Result]) -> list[str]:
-    there = Counter(kind for _what, kind, _busy in undisturbed.exchanges)
+    there = Counter(one.kind for one in undisturbed.exchanges)
     lines = [
         f"## {name}",
         "",

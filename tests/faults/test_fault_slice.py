@@ -23,7 +23,6 @@ from faults.invariants import (
     records_readable,
 )
 from faults.planted import PLANTED, Planted
-from faults.scenarios import SCENARIOS
 from faults.state import without_ids
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -36,15 +35,24 @@ def faults(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=TESTS)
 
 
-@pytest.mark.e2e
-@pytest.mark.parametrize("scenario", [name for name, one in SCENARIOS.items() if not one.only_while_job])
-def test_a_few_of_all_faults_end_as_if_nothing_had_happened(scenario: str, tmp_path: Path) -> None:
-    results = tmp_path / "results.jsonl"
+def sliced(scenario: str, folder: Path) -> list[dict[str, object]]:
+    results = folder / "results.jsonl"
     done = faults("--slice", "--scenario", scenario, "--results", str(results))
-    found = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {one["effect"] for one in found} >= {effect.name for effect in EFFECTS if not effect.needs_stopped_vm}
+    return [json.loads(line) for line in results.read_text().splitlines()]
+
+
+@pytest.mark.e2e
+def test_a_few_of_all_faults_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    found = sliced("two_phase_backup", tmp_path)
+    assert {one["effect"] for one in found} == {effect.name for effect in EFFECTS if not effect.needs_stopped_vm}
     assert [one for one in found if one["findings"]] == []
+
+
+@pytest.mark.e2e
+def test_a_rerun_waits_for_the_backup_of_a_killed_run_that_keeps_the_vm_saved(tmp_path: Path) -> None:
+    (killed,) = sliced("two_phase_backup_saved", tmp_path)
+    assert (killed["effect"], killed["outcome"], killed["findings"]) == ("killed", "same", [])
 
 
 @pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.name)
