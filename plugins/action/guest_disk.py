@@ -41,6 +41,7 @@ class ActionModule(HypervAction):
             "unique_id": {"type": "raw"},
             "state": {"type": "str", "choices": ["online", "prepared"], "default": "online"},
             "confirm_size_bytes": {"type": "int"},
+            "accept_raw_volumes": {"type": "bool", "default": False},
             "iscsi": {
                 "type": "list",
                 "elements": "dict",
@@ -124,7 +125,11 @@ def _plan(run: Run, view: Mapping[str, t.Any], recorded: Sequence[RecordedDisk])
     if run.arguments["state"] == "online":
         return plan_online(view, recorded)
     return plan_prepared(
-        view, recorded, confirm_size_bytes=run.arguments["confirm_size_bytes"], begun=_begun(run, view, recorded)
+        view,
+        recorded,
+        confirm_size_bytes=run.arguments["confirm_size_bytes"],
+        begun=_begun(run, view, recorded),
+        accept_raw_volumes=run.arguments["accept_raw_volumes"],
     )
 
 

@@ -49,6 +49,13 @@ options:
   confirm_size_bytes:
     description: Size in bytes of the blank disk of O(state=prepared), to confirm that it may be overwritten.
     type: int
+  accept_raw_volumes:
+    description: >-
+      For O(state=prepared). Go on too with a disk that is not blank, where the partition table is the recorded one (by its disk GUID or
+      signature) but recorded partitions are missing or hold no file system; these are made and formatted. A file system that is there,
+      whatever it holds, and what BitLocker protects are never formatted.
+    type: bool
+    default: false
   iscsi:
     description: >-
       Targets that the guest's own initiator is to be logged in to, before anything else and for good. Listed disks that are not there yet

@@ -187,6 +187,7 @@ def plan_prepared(
     *,
     confirm_size_bytes: int | None,
     begun: frozenset[str] = frozenset(),
+    accept_raw_volumes: bool = False,
 ) -> StoragePlan:
     """Blank disks with the partition table, partitions, volumes and letters that were recorded.
 
@@ -194,6 +195,8 @@ def plan_prepared(
 
     Args:
         begun: marks (`mark_of`) of disks that an earlier run found blank and had begun to prepare.
+        accept_raw_volumes: go on too where the partition table is the recorded one (by its GUID or signature) but recorded
+            partitions are missing or hold no file system. A file system that is there is never formatted.
     """
     look = _Look(view)
     for one in recorded:
@@ -206,8 +209,14 @@ def plan_prepared(
             look.online(disk, selector)
             look.paths(disk, selector, one)
         else:
-            look.prepare(disk, selector, one, confirm_size_bytes, mark_of(disk) in begun)
+            may_go_on = mark_of(disk) in begun or (accept_raw_volumes and _has_recorded_table(disk, one))
+            look.prepare(disk, selector, one, confirm_size_bytes, may_go_on)
     return look.plan()
+
+
+def _has_recorded_table(disk: Disk, recorded: RecordedDisk) -> bool:
+    name, wanted = ("guid", recorded.guid) if recorded.style == "GPT" else ("signature", recorded.signature)
+    return bool(wanted) and disk.get("partition_style") == recorded.style and disk.get(name) == wanted
 
 
 def mark_of(disk: Disk) -> str:
@@ -321,7 +330,7 @@ class _Look:
         selector: DiskSelector,
         recorded: RecordedDisk,
         confirmed: int | None,
-        has_begun: bool,
+        may_go_on: bool,
     ) -> None:
         name, size = _named(disk), disk.get("size_bytes")
         in_use = [
@@ -329,12 +338,13 @@ class _Look:
         ]
         if in_use:
             self.find("lun_in_use", f"{name} is in use by the guest itself ({', '.join(in_use)}) and is left alone.")
-        elif not _is_blank(disk) and not has_begun:
+        elif not _is_blank(disk) and not may_go_on:
             self.find(
                 "not_blank",
                 f"{name} is not blank (partition style {disk.get('partition_style')}, "
                 f"{len(disk.get('volumes') or ())} volumes) and is not touched; "  # type: ignore[arg-type]  # a disk's dict
-                f"look at what it holds, and clear it by hand if it may be overwritten.",
+                f"look at what it holds, and clear it by hand if it may be overwritten (accept_raw_volumes formats recorded "
+                f"volumes without a file system where the partition table is the recorded one).",
             )
         if confirmed is None or confirmed != size:
             self.find(
@@ -414,6 +424,8 @@ class _Look:
                 self.find(
                     "not_blank", f"{name} holds a {now['file_system']} volume already, which is not formatted again."
                 )
+        elif now is not None and (now.get("bitlocker") or {"protection": "off"})["protection"] != "off":
+            self.find("not_blank", f"{name} holds a volume that BitLocker protects, which is not formatted.")
         else:
             self._formats.append(
                 StorageStep(

@@ -155,6 +155,20 @@ def test_an_interrupted_preparation_goes_on_and_only_that() -> None:
     assert kinds(plan_prepared(view(foreign), [RECORDED], confirm_size_bytes=SIZE, begun=begun)) == ["not_blank"]
 
 
+def test_a_destroyed_file_system_is_made_again_only_when_accepted_and_on_the_recorded_partition_table() -> None:
+    def plan(now: dict[str, Any], accept: bool = True) -> StoragePlan:
+        return plan_prepared(view(now), [RECORDED], confirm_size_bytes=SIZE, accept_raw_volumes=accept)
+
+    raw = disk(volumes=[volume(16 * MIB, "E", None)])
+    assert steps(plan(raw)) == ["format"]
+    assert kinds(plan(raw, accept=False)) == ["not_blank"]
+    assert steps(plan(disk(volumes=[], partitions=[]))) == ["partition", "add_path E:\\", "format"]
+    assert "not_blank" in kinds(plan({**raw, "guid": "{0a1b2c3d-0000-4000-8000-00000000000f}"}))
+    locked = {**volume(16 * MIB, "E", None), "bitlocker": {"protection": "unknown", "lock": "locked"}}
+    assert kinds(plan(disk(volumes=[locked]))) == ["not_blank"]
+    assert kinds(plan(disk(volumes=[volume(16 * MIB, "E", "ReFS")]))) == ["not_blank"]
+
+
 @pytest.mark.parametrize(
     ("now", "confirmed", "kind"),
     [
