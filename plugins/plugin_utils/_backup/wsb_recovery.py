@@ -76,17 +76,23 @@ class _Events:
     succeeded: frozenset[int]
     warned: frozenset[int]
     failed: frozenset[int]
+    stopped: frozenset[int]
 
 
 _EVENTS_OF: Mapping[str, _Events] = {
     "volume": _Events(
-        started=frozenset({192}), succeeded=frozenset({194}), warned=frozenset({195}), failed=frozenset({196, 197})
+        started=frozenset({192}),
+        succeeded=frozenset({194}),
+        warned=frozenset({195}),
+        failed=frozenset({196, 197}),
+        stopped=frozenset({193}),
     ),
     "vm": _Events(
         started=frozenset(),
         succeeded=frozenset({1026, 225}),
         warned=frozenset({1027, 226}),
         failed=frozenset({1028, 1029, 227, 228}),
+        stopped=frozenset({1025, 224}),
     ),
 }
 
@@ -222,11 +228,12 @@ def bind_recovery(events: Sequence[BackupEvent], *, baseline: int, limit: int, e
             start=start,
             end=warned,
         )
-    if len(starts) > 1 or len(ended) > 1:
+    runs = {event.fields.get("RestoreEventId") or str(event.record_id) for event in ended}
+    if len(starts) > 1 or len(runs) > 1:
         return Proof(
             state="failed",
             kind="ambiguous_recovery",
-            message=f"{max(len(starts), len(ended))} recoveries ran on this machine during the run, so that it is not certain "
+            message=f"{max(len(starts), len(runs))} recoveries ran on this machine during the run, so that it is not certain "
             "which one is ours",
             start=start,
         )
@@ -245,13 +252,15 @@ def bind_recovery(events: Sequence[BackupEvent], *, baseline: int, limit: int, e
             start=start,
         )
     end = ended[0]
-    if any(end.code(name) not in (None, 0) for name in ("HRESULT", "DetailedHRESULT")):
+    stops = [event for event in window if event.event_id in ids.stopped]
+    unclean = next((event for event in (end, *stops) if _codes(event)), None)
+    if unclean is not None:
         return Proof(
             state="failed",
             kind="recovery_failed",
-            message=f"the event log does not call the recovery a success{_codes(end)}",
+            message=f"the event log does not call the recovery a success{_codes(unclean)}",
             start=start,
-            end=end,
+            end=unclean,
         )
     if exit_code != 0:
         return Proof(
@@ -399,5 +408,7 @@ def _evidence(look: JobLook, proof: Proof) -> dict[str, Any]:
         "start_record_id": None if proof.start is None else proof.start.record_id,
         "end_record_id": None if proof.end is None else proof.end.record_id,
         "end_event_id": None if proof.end is None else proof.end.event_id,
+        "backup_set_time": None if proof.end is None else proof.end.fields.get("BackupSetTime"),
+        "restore_event_id": None if proof.end is None else proof.end.fields.get("RestoreEventId"),
         "logs": list(log_paths(look.files.get(LOG, b""))),
     }

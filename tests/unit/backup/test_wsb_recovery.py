@@ -124,6 +124,7 @@ TABLE: list[tuple[str, RestoreRequest, dict[str, str], str]] = [
         "recovery_failed",
     ),
     ("an unclean success", vm_request(), files(event(12, 1026, HRESULT="0x80070005")), "recovery_failed"),
+    ("a stop that failed", vm_request(), files(VM_DONE, event(13, 1025, HRESULT="0x80070015")), "recovery_failed"),
     ("warnings", vm_request(), files(event(12, 1027, HRESULT="0x80780049")), "recovery_incomplete"),
     ("a code beside a success", vm_request(), files(VM_DONE, code="-4"), "recovery_failed"),
     ("two volumes", volume_request(), files(*VOLUME_DONE, event(14, 192), event(15, 194)), "ambiguous_recovery"),
@@ -151,6 +152,15 @@ def test_what_does_not_prove_a_restore(
     result = machine.engine().run(RUN, request_, machine.waiting())
     assert (result.state, result.kind) == ("failed", kind)
     assert result.message
+
+
+def test_two_events_of_one_recovery_are_one_recovery(machine: RecoveryMachine) -> None:
+    both = [
+        event(number, kind, HRESULT="0", RestoreEventId="{b}") for number, kind in ((12, 225), (13, 1026), (14, 1025))
+    ]
+    machine.plan(RUN, files(*both))
+    result = machine.engine().run(RUN, vm_request(), machine.waiting())
+    assert (result.state, result.evidence["restore_event_id"]) == ("succeeded", "{b}")
 
 
 def test_too_many_events_are_never_a_proof(machine: RecoveryMachine) -> None:
