@@ -100,7 +100,9 @@ options:
       for, and is asked before any downtime because a LUN that cannot grow cannot be migrated in place.
     type: int
   confirm_wipe: &confirm_wipe
-    description: For the second half of O(mode=in_place), the UniqueId of the LUN that is wiped.
+    description: >-
+      For the second half of O(mode=in_place), the UniqueId of the LUN that is wiped. Check mode does not rescan the host's storage, so that it
+      may still show the size from before the array grew the LUN.
     type: str
   guest_size_bytes: &guest_size_bytes
     description: Size of the disk as the guest sees it. A difference is refused, because the LUN was resized and one side has not noticed.

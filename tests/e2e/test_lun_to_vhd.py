@@ -488,6 +488,89 @@ def test_an_empty_vhd_is_added_to_the_running_vm(here: Scene) -> None:
     assert here.world.check() == []
 
 
+# -- other kinds of disks ---------------------------------------------------------------------------------------------------------
+
+KINDS: dict[str, dict[str, Any]] = {
+    # VM: generation, slot, the LUN's own keys, the guest's disk, the size of the destination, options
+    "ide01": {
+        "generation": 1,
+        "slot": {"controller_type": "IDE", "controller_location": 1},
+        "guest": "style: mbr, partitions: [{letter: E, label: Ide, mbr_type: 7, files: {count: 2, size: 64K}}]",
+        "format": "VHD",
+    },
+    "fourk01": {"lun": "sector: 4096", "guest": "partitions: [{letter: H, label: FourK}]"},
+    "refs01": {
+        "guest": "partitions: [{letter: R, label: Data, files: {count: 2, size: 64K}}]",
+        "size": "4G",
+        "options": {"file_system": "ReFS"},
+    },
+    "small01": {
+        "guest": "partitions: [{letter: M, label: Small, files: {count: 2, size: 64K}}]",
+        "options": {"allocation_unit": 4096, "vhd_format": "VHDX", "file_name": "my data.vhdx"},
+        "path": "my_data.vhdx",
+    },
+    "boot01": {
+        "slot": {"controller_location": 0},
+        "guest": "partitions: [{letter: C, label: Windows, boot: true, files: {count: 2, size: 64K}}]",
+    },
+    "thin01": {
+        "guest": "partitions: [{letter: T, label: Thin}]",
+        "destination": "thin: true",
+        "options": {"accept_full_allocation": True},
+    },
+}
+
+
+def kinds_text() -> str:
+    luns, names, vms = "", [], ""
+    for number, (name, kind) in enumerate(KINDS.items()):
+        slot = kind.get("slot", {"controller_location": 2})
+        where = f"{slot.get('controller_type', 'SCSI').lower()} 0:{slot['controller_location']}"
+        luns += f"  - {{id: {name}, size: 16M, bus: fc, {kind.get('lun', 'serial: s' + name)}}}\n"
+        luns += (
+            f"  - {{id: {name}-new, size: {kind.get('size', '360M')}, bus: fc, {kind.get('destination', 'vendor: PURE')}, "
+            f"unique_id: 6006016000000000000000000000D{number:03d}, unique_id_format: 3}}\n"
+        )
+        names += [name, f"{name}-new"]
+        vms += (
+            f"  - name: {name}\n    host: hv01\n    generation: {kind.get('generation', 2)}\n"
+            f'    disks: [{{slot: "{where}", lun: {name}}}]\n'
+            f'    guest:\n      address: 127.46.2.{number + 1}\n      disks: [{{slot: "{where}", {kind["guest"]}}}]\n'
+        )
+    return world_text(luns=luns, more_luns=", " + ", ".join(names), vms=vms)
+
+
+@pytest.mark.gates
+def test_every_kind_of_disk_and_destination_can_be_migrated(lab: Callable[..., Any]) -> None:
+    here = Scene(lab(kinds_text()))
+    before, mark = here.world.digests()["guest_volumes"], here.world.mark()
+    tasks = []
+    for number, (name, kind) in enumerate(KINDS.items()):
+        size = 4 * 1024 * MIB if kind.get("size") == "4G" else TARGET_BYTES
+        tasks.append(
+            here.task(
+                vm=name,
+                slot=kind.get("slot", {"controller_location": 2}),
+                destination_lun=f"6006016000000000000000000000D{number:03d}",
+                confirm_size_bytes=size,
+                drive_letter=None,
+                **kind.get("options", {}),
+            )
+        )
+    run = here.run(tasks)
+    assert run.status == 0, run.output
+    results = [task.result for task in run.of("lun_to_vhd")]
+    assert [result["state"] for result in results] == ["migrated"] * len(KINDS)
+    assert [result["vhd"][0]["format"] for result in results] == [kind.get("format", "VHDX") for kind in KINDS.values()]
+    paths = {name: result["vhd"][0]["path"] for name, result in zip(KINDS, results, strict=True)}
+    assert paths["small01"].endswith(":\\my_data.vhdx")
+    assert len({path[0] for path in paths.values()}) == len(KINDS)
+    assert here.world.digests()["guest_volumes"] == before
+    written = here.world.written_since(mark)
+    assert {name: written.get(name, 0) for name in KINDS} == dict.fromkeys(KINDS, 0)
+    assert here.world.check() == []
+
+
 # -- the lease ---------------------------------------------------------------------------------------------------------------------
 
 

@@ -89,9 +89,14 @@ class _Planner(MigrationChecks):
         if slot is None:
             return None
         recorded = self._at.record.disk_at(slot) if self._at.record is not None else None
-        if recorded is not None and recorded.outcome != "rolled_back":
-            return self._continued(wanted, recorded)
-        return self._begun(wanted, slot)
+        if recorded is None or recorded.outcome == "rolled_back" or self._is_history(recorded):
+            return self._begun(wanted, slot)
+        return self._continued(wanted, recorded)
+
+    def _is_history(self, recorded: DiskMigration) -> bool:
+        """A finalized migration whose slot has been given another pass-through disk since."""
+        vm_disk = self._at.vm_disk_at(recorded.slot)
+        return recorded.outcome == "finalized" and vm_disk is not None and vm_disk["attachment"] == "pass_through"
 
     def _slot_of(self, wanted: Wanted) -> Slot | None:
         """The slot that is meant: given, or that of the LUN, now or before it was migrated."""

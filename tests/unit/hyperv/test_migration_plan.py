@@ -408,6 +408,14 @@ def test_a_finished_migration_whose_disk_is_gone_is_told() -> None:
     assert refusals(at, request()) == ["not_as_recorded"]
 
 
+def test_a_slot_that_got_another_lun_after_finalizing_is_migrated_anew() -> None:
+    record = recorded(stage="done", outcome="finalized", cut_over=CUT_OVER, source={"unique_id": "old"})
+    plan = plan_migration(situation(record=record), request())
+    assert kinds(plan) == COPY + END
+    assert plan.disks[0].source is not None
+    assert plan.disks[0].source["unique_id"] == SOURCE
+
+
 def test_another_mode_than_the_one_begun_is_refused() -> None:
     at = situation(record=recorded(stage="prepared"))
     assert refusals(at, request(wanted(mode="in_place"))) == ["other_mode"]
