@@ -552,8 +552,9 @@ def take_letter(world: World, machine: str, letter: str, new: str | None = None)
 
 @_mishap
 def use_letter(world: World, machine: str, volume: str, letter: str) -> None:
-    """The volume with this letter or GUID gets another letter, which may be somebody else's of a disk that is away."""
-    _volume(world.machine(machine), volume).mount.letter = letter
+    """The volume with this letter or GUID gets another letter, which may be that of a disk that is away."""
+    found = world.machine(machine)
+    found.give_letter(_volume(found, volume), letter)
 
 
 def _volume(machine: Machine, name: str) -> Volume:

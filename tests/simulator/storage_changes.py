@@ -393,7 +393,7 @@ def create_partition(machine: Machine, target: Instance | None, arguments: dict[
         if machine.volume_by_letter(letter) is not None:
             code = 42002  # the partition exists all the same
         else:
-            volume.mount.letter = letter.upper()
+            machine.give_letter(volume, letter)
     elif arguments.get("AssignDriveLetter") and volume is not None:
         volume.mount.letter = machine.free_letter()
     created = next(p for p in disk.table.partitions if p.offset == at)
@@ -476,7 +476,7 @@ def add_access_path(machine: Machine, target: Instance | None, arguments: dict[s
     if len(bare) == 2 and bare[1] == ":" and bare[0].isalpha():
         if volume.letter is not None or machine.volume_by_letter(bare[0]) is not None:
             return failed(42002)
-        volume.mount.letter = bare[0].upper()
+        machine.give_letter(volume, bare[0])
         return OK
     try:
         other, folder = machine.resolve(path)

@@ -446,6 +446,13 @@ class Machine:
     def volume_by_guid(self, guid: str) -> Volume | None:
         return next((v for v in self.volumes() if v.guid.lower() == guid.lower()), None)
 
+    def give_letter(self, volume: Volume, letter: str) -> None:
+        """One letter means one volume: whoever had it, present or not, has none any more."""
+        for mount in self.mounts.values():
+            if mount.letter == letter.upper():
+                mount.letter = None
+        volume.mount.letter = letter.upper()
+
     def free_letter(self) -> str | None:
         used = {v.letter for v in self.volumes()} | {m.letter for m in self.mounts.values()}
         return next((chr(c) for c in range(ord("D"), ord("Z") + 1) if chr(c) not in used), None)

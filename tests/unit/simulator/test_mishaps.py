@@ -351,3 +351,13 @@ def test_a_deleted_vhd_takes_its_vm_down(world: World, vm: Vm) -> None:
     mishap(world, "delete_vhd", vm="sql01", slot="scsi 0:0")
     assert vm.state == OFF
     assert world.digests()["images"]["hv01:D:\\VMs\\sql01\\os.vhdx"] == "missing"
+
+
+def test_a_letter_that_another_volume_took_does_not_come_back_with_its_disk(world: World, vm: Vm) -> None:
+    guest = guest_of(vm)
+    mishap(world, "unplug_lun", lun="one")
+    mishap(world, "use_letter", machine="sql01", volume="G", letter="F")
+    mishap(world, "plug_lun", lun="one")
+    returned = [volume for volume in guest.volumes() if volume.disk is disk_of(guest, world, "one")]
+    assert [volume.letter for volume in returned] == [None]
+    assert world.check() == []
