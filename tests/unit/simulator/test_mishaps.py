@@ -13,11 +13,12 @@ from simulator.assumed import import_everything
 from simulator.content import digest
 from simulator.disks import Disk
 from simulator.door_memory import memory_door, rules_of
-from simulator.mishaps import MISHAPS, mishap
+from simulator.mishaps import MISHAPS, mishap, mishap_texts
 from simulator.processes import SYSTEM
 from simulator.virtual_machine import OFF, PAUSED, RUNNING, SAVED, Vm
 from simulator.world import Machine, World
 from unit.simulator.tiny_world import Client, query, values
+from unit.simulator.windows_machines import run
 
 WORLD = """
 name: mishaps
@@ -104,9 +105,11 @@ def test_an_unknown_mishap_or_argument_is_named(world: World) -> None:
         mishap(world, "blank_lun", lun="nine")
 
 
-def test_every_mishap_says_what_it_does_or_needs_no_words() -> None:
+def test_the_administration_door_lists_every_mishap_with_its_arguments() -> None:
     import_everything()
-    assert {"delete_vm", "overwrite_lun", "power_cut", "rebuild_host", "copy_vm"} <= set(MISHAPS)
+    texts = mishap_texts()
+    assert set(texts) == set(MISHAPS)
+    assert "size: 'int | str'" in texts["grow_lun"] and "keep the old size" in texts["grow_lun"]
 
 
 def test_a_world_without_mishaps_has_nothing_to_find(world: World) -> None:
@@ -361,3 +364,14 @@ def test_a_letter_that_another_volume_took_does_not_come_back_with_its_disk(worl
     returned = [volume for volume in guest.volumes() if volume.disk is disk_of(guest, world, "one")]
     assert [volume.letter for volume in returned] == [None]
     assert world.check() == []
+
+
+def test_looking_restarting_and_backing_up_write_nothing_to_a_lun(world: World, vm: Vm) -> None:
+    guest = guest_of(vm)
+    mark = world.mark()
+    assert run(guest, "dir /s F:\\").code == 0
+    mishap(world, "stop_vm", vm="sql01")
+    mishap(world, "start_vm", vm="sql01")
+    done = run(guest, "wbadmin start backup -backupTarget:\\\\filer\\backup -include:F: -quiet")
+    assert done.code == 0 and world.digests()
+    assert world.written_since(mark) == dict.fromkeys(world.luns, 0)
