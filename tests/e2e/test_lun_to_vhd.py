@@ -659,7 +659,7 @@ def test_a_guest_that_cannot_be_asked_is_not_migrated(here: Scene) -> None:
 def test_a_letter_that_another_volume_of_the_guest_took_is_told(here: Scene) -> None:
     at_exchange(
         here.world,
-        {"method": "^ConvertVirtualHardDisk$"},
+        {"machine": "^sql01$", "method": "^Online$"},
         lambda _machine: mishap(here.world, "use_letter", machine="sql01", volume="C", letter="S"),
     )
     run = play(here, disks=DISKS)
