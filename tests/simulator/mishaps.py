@@ -27,6 +27,7 @@ from .virtual_machine import OFF, RUNNING, Drive, Vm, vm_from_configuration
 from .volumes import Volume
 from .windows_backup import Failure
 from .world import Machine, World
+from .world_file import HOST_FOLDERS
 from .world_reader import parse_size, parse_slot
 from .world_truth import probe
 
@@ -505,7 +506,7 @@ def rebuild_host(
     host.disks = []
     host.jobs.lose()
     host.boot(renumber=True)
-    for folder in (host.vhd_root, host.configuration_root):
+    for folder in (*(f"C:\\{name}" for name in HOST_FOLDERS), host.vhd_root, host.configuration_root):
         with contextlib.suppress(FileSystemError):
             place, relative = host.resolve(folder)
             place.files.mkdir(relative, parents=True)

@@ -58,6 +58,7 @@ __all__ = ["WorldError", "build_world"]
 
 _IMAGE_TYPES = {"fixed": FIXED, "dynamic": DYNAMIC, "differencing": DIFFERENCING}
 STARTUP_ACTIONS = {"nothing": 2, "if_running": 3, "always": 4}
+HOST_FOLDERS = ("Windows\\System32", "Windows\\Temp", "ProgramData\\Microsoft\\Windows", "Users\\Public")
 SHUTDOWN_ACTIONS = {"turn_off": 2, "save": 3, "shut_down": 4}
 
 
@@ -325,7 +326,7 @@ class _Builder(LayoutBuilder):
         )
         host.directory_volumes[guid] = fs
         if boot:
-            for folder in ("Windows\\System32", "Windows\\Temp", "ProgramData\\Microsoft\\Windows", "Users\\Public"):
+            for folder in HOST_FOLDERS:
                 fs.mkdir(folder, parents=True)
 
     def _host_disk_states(self, host: Machine, options: dict[str, dict[str, Any]]) -> None:

@@ -289,6 +289,7 @@ def test_a_rebuilt_host_has_no_memory_and_no_vms(world: World, host: Machine) ->
     assert host.registry.text("SOFTWARE\\Test", "a") == ""
     assert all(not disk.online for disk in host.disks if disk.lun in world.luns.values())
     assert host.volume_by_letter("D") is not None and host.backup.catalog == []
+    assert run(host, "echo new > C:\\Windows\\Temp\\new.txt").code == 0
     assert world.check() == []
 
 
