@@ -292,3 +292,17 @@ def test_a_restored_drive_whose_disk_is_not_there(
     drive = vm_of(world).controllers[0].drives[1]
     assert text in str(drive.host_resource)
     assert "was not found" in str(mishap(world, "start_vm", vm="sql01"))
+
+
+def test_a_vm_comes_back_on_its_rebuilt_host(world: World, host: Machine) -> None:
+    vm = vm_of(world)
+    version = backed_up(host)
+    before = world.digests()["luns"]
+    mishap(world, "rebuild_host", machine="hv01", virtual_sans=["Fabric-A"])
+    assert run(host, "wbadmin get versions").code != 0
+    assert version in run(host, f"wbadmin get versions -backupTarget:{SHARE}").out
+    assert restored(host, version).code == 0
+    found = vm_of(world)
+    assert (found.id, found.state) == (vm.id, OFF)
+    assert found.adapters[0].switch is None and found.adapters[0].last_switch == "External"
+    assert world.digests()["luns"] == before and world.check() == []
