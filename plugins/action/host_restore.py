@@ -21,10 +21,11 @@ from ..plugin_utils._backup.host_restore_checks import (
     recorded_files,
 )
 from ..plugin_utils._backup.set_choice import refusal, used_attempt
+from ..plugin_utils._backup.set_store import REGISTRY_BASE
 from ..plugin_utils._backup.wsb import capabilities, windows_server_backup
 from ..plugin_utils._guard import Guard, NoGuard
-from ..plugin_utils._hyperv import HypervError, file_evidence, observe_host
-from ..plugin_utils._hyperv.vm_power import discard_saved_state, find_power
+from ..plugin_utils._hyperv import HypervError, Registry, file_evidence, observe_host
+from ..plugin_utils._hyperv.vm_power import change_power, discard_saved_state, find_power
 from ..plugin_utils._hyperv.vm_settings import (
     export_configuration,
     network_switches,
@@ -43,6 +44,7 @@ if t.TYPE_CHECKING:
     from ..plugin_utils._backup.backup_set import BackupSet
     from ..plugin_utils._backup.engine import RestoreResult, Waiting
 
+_SETTLED_KEY = "Restored"  # in the host's registry: which recovered VMs were held still once
 _EXPORTS = "C:\\ProgramData\\hyperv.passthrough\\exports"
 
 
@@ -93,6 +95,7 @@ class _HostRestore:
         self._guard = guard
         self._vm_id = vm_key(item.vm["id"]).upper()
         self._jobs = RestoreJobs(run, phase="host", set_id=item.set_id, guard=guard)
+        self._marks = Registry(run.client, REGISTRY_BASE)
         self._exported: str | None = None
         self._host = ""
 
@@ -124,7 +127,7 @@ class _HostRestore:
                 f"the restore of VM {self._item.vm.get('name')} failed: {result.message}",
                 **self._data(job, result),
             )
-        network = self._settle(job, result)
+        network = self._settle(job, result, self._jobs.run_id(tried.attempt))
         return Outcome(
             changed=run.changed,
             data={**self._data(job, result, vm=self._shown()), "network": network},
@@ -207,8 +210,12 @@ class _HostRestore:
 
     # -- after ---------------------------------------------------------------------------------------------------------
 
-    def _settle(self, job: t.Mapping[str, t.Any], result: RestoreResult) -> list[dict[str, t.Any]]:
-        """The VM is there, does not start by itself, has no saved state, and is connected; on every run again."""
+    def _settle(self, job: t.Mapping[str, t.Any], result: RestoreResult, run_id: str) -> list[dict[str, t.Any]]:
+        """The VM is there, does not start by itself, has no saved state, and is connected; on every run again.
+
+        A VM that runs before it was settled once was started by its host (a restart right after the recovery), perhaps on wrong
+        disks: it is turned off. Later it may run, because this restore has started it.
+        """
         run, item, waiting = self._run, self._item, self._jobs.waiting
         power = find_power(run.client, self._vm_id)
         if power is None:
@@ -228,16 +235,23 @@ class _HostRestore:
             )
         if set_automatic_start_action(run.client, self._vm_id, "nothing", waiting) != "Nothing":
             run.changed = True
+        settled = self._marks.get_string(run_id, _SETTLED_KEY) is not None
+        if not settled and power.state not in ("off", "saved"):
+            run.progress(f"VM {power.name} is {power.state} before its disks were looked at; turning it off")
+            change_power(run.client, self._vm_id, "off", waiting, force=True)
+            run.changed = True
         if power.state == "saved" and discard_saved_state(run.client, self._vm_id, waiting):
             run.changed = True
         switch_map, vsan_map = run.arguments["switch_map"], run.arguments["vsan_map"]
         adapters = _connected(item.vm.get("network_adapters"), "switch_name", switch_map)
         network = reconnect_network(run.client, self._vm_id, adapters, switch_map, waiting) if adapters else []
         ports = _connected(item.vm.get("fibre_channel_ports"), "san", vsan_map)
-        if ports and power.state in ("off", "saved"):
+        if ports and (not settled or power.state in ("off", "saved")):
             network += reconnect_fibre_channel(run.client, self._vm_id, ports, vsan_map, waiting)
         if any(one["changed"] for one in network):
             run.changed = True
+        if not settled:
+            self._marks.set_string(run_id, "settled", _SETTLED_KEY)
         return network
 
     # -- results -------------------------------------------------------------------------------------------------------

@@ -19,8 +19,9 @@ description:
     and after its configuration was exported. Virtual hard disks that are still there without their VM count as an existing VM.
   - >-
     As soon as the restored VM exists, and on every rerun, its automatic start action is V(Nothing), a saved state is discarded, and its
-    network adapters and virtual Fibre Channel ports are connected. Its pass-through disks are attached by
-    M(hyperv.passthrough.passthrough_disk) afterwards; start it only then.
+    network adapters and virtual Fibre Channel ports are connected. A VM that its host started before that (a restart right after the
+    recovery) is turned off. Its pass-through disks are attached by M(hyperv.passthrough.passthrough_disk) afterwards; start it only then.
+  - While the recovery runs, the automatic start action of a VM that is being replaced is V(Nothing) too.
   - In check mode findings are returned and never raised.
 extends_documentation_fragment:
   - hyperv.passthrough.connection

@@ -227,3 +227,28 @@ def test_a_rebuilt_host_restores_from_the_copy_beside_the_backup_onto_another_sw
     assert here.world.digests()["images"] == images
     assert here.record()["restores"][0]["state"] == "failed"
     assert here.leases() == {}
+
+
+@pytest.mark.gates
+def test_a_vm_that_its_host_started_right_after_the_recovery_is_turned_off_again(here: Host) -> None:
+    mishap(here.world, "delete_vm", vm="sql01")
+    started: list[str] = []
+
+    def restart(machine: Any) -> None:
+        """The host restarts as soon as the VM is registered again, whose start action is still the recorded one."""
+        if not started and any(vm.name == "sql01" for vm in machine.vms):
+            started.append("host")
+            mishap(here.world, "reboot", machine="hv01")
+
+    here.at({"machine": "hv01"}, restart, count=0)
+    run = here.play(here.choose(), here.restore())
+    first = run.of("host_restore")[-1].result if run.of("host_restore") else {}
+    assert started
+    here.clear()
+    if "error" in first or not first:
+        first = here.restored()
+    assert "error" not in first, first
+    assert (here.vm.state, here.vm.settings.automatic_startup_action) == (OFF, NOTHING)
+    mishap(here.world, "start_vm", vm="sql01")
+    again = here.restored()
+    assert (again["restored"], again["changed"], here.vm.state) == (True, False, RUNNING)
