@@ -5,48 +5,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from backup_scene import Scene, error_of, host_text, vm_text, world_text
+from backup_scene import error_of, host_text, vm_text, world_text
+from restore_scene import SHARE, Restored, disks_of, lose
 from simulator.mishaps import mishap
 
 pytestmark = pytest.mark.e2e
 
-PLAYBOOK = "hyperv.passthrough.reverse_restore"
-OFF, RUNNING = 3, 2
-SHARE = r"\\filer01\backup"
-
-
-class Restored(Scene):
-    """A world with a good backup of sql01 (a system disk, a pass-through LUN), and the operator who restores it."""
-
-    def restore(self, *arguments: str, **settings: Any) -> Any:
-        """Run the playbook; `settings` are variables of the role without its prefix."""
-        chosen = {"poll_interval": 0, "boot_timeout": 60, **settings}
-        given = json.dumps({f"reverse_restore_{name}": value for name, value in chosen.items()})
-        return self.lab.run(PLAYBOOK, "--limit", "sql01", "-e", given, *arguments)
-
-    def lun(self) -> str:
-        """UniqueId of the pass-through LUN as the host shows it."""
-        return str(self.world.luns["sql01-data"].unique_id)
-
-    def trees(self) -> dict[str, str]:
-        return dict(self.world.digests()["guest_volumes"])
-
-    def images(self) -> dict[str, str]:
-        return dict(self.world.digests()["images"])
-
-    def slots(self) -> dict[int, str | None]:
-        """What LUN each pass-through drive of sql01 means now."""
-        return {
-            slot: getattr(self.vm.physical_lun(drive), "id", None)
-            for slot, drive in self.vm.controller("scsi", 0).drives.items()
-            if drive.kind == "physical"
-        }
+RUNNING = 2
 
 
 @pytest.fixture
@@ -69,21 +39,10 @@ def here(lab: Callable[[str], Any]) -> Restored:
     return scene
 
 
-def disks_of(run: Any) -> Mapping[str, str]:
-    """Slot to what the plan does with the disk."""
-    plan = next(
-        task.result["ansible_facts"]["reverse_restore_plan"]
-        for task in run.tasks
-        if "reverse_restore_plan" in (task.result.get("ansible_facts") or {})
-    )
-    return {str(disk["slot_text"]): str(disk["action"]) for disk in plan["disks"]}
-
-
 def test_a_vm_whose_disks_are_all_noise_and_renumbered_comes_back_byte_for_byte(here: Restored) -> None:
     trees, images = here.trees(), here.images()
     at_boot: dict[str, str] = {}
-    mishap(here.world, "stop_vm", vm="sql01")
-    mishap(here.world, "delete_vm", vm="sql01")
+    lose(here)
     mishap(here.world, "overwrite_lun", lun="sql01-data")
     mishap(here.world, "reboot", machine="hv01")
     # the disk that Windows boots from changes as soon as it runs, so that it is judged at the moment the VM is started
@@ -116,8 +75,7 @@ def test_newer_data_on_a_lun_that_survived_is_kept_and_not_one_byte_of_it_is_wri
 
 @pytest.mark.gates
 def test_check_mode_prints_the_plan_and_changes_nothing(here: Restored) -> None:
-    mishap(here.world, "stop_vm", vm="sql01")
-    mishap(here.world, "delete_vm", vm="sql01")
+    lose(here)
     before = (here.world.digests(), here.record(), here.tasks(here.host))
     run = here.restore("--check", "--diff")
     assert run.status == 0, run.output
@@ -132,10 +90,9 @@ def test_a_living_vm_is_refused_and_everything_that_forbids_the_restore_comes_in
     before = here.world.digests()
     run = here.restore()
     assert run.status == 2
-    kept = next(task for task in run.tasks if task.task == "Stop before anything is changed")
-    assert kept.failed
-    assert "reverse_restore_overwrite_vm" in str(kept.result["msg"])
-    assert here.lun() in str(kept.result["msg"])
+    said = next(str(task.result["msg"]) for task in run.failures())
+    assert "overwrite_vm" in said
+    assert here.lun() in said
     assert here.world.digests() == before
     assert here.vm.state == RUNNING
 
@@ -144,8 +101,7 @@ def test_a_living_vm_is_refused_and_everything_that_forbids_the_restore_comes_in
 @pytest.mark.parametrize("meaning", ["keeps-number", "wrong-disk", "dropped"])
 def test_pass_through_disks_are_remapped_whatever_the_restore_made_of_them(here: Restored, meaning: str) -> None:
     here.world.switches.choose("wsb-passthrough-restore", meaning)
-    mishap(here.world, "stop_vm", vm="sql01")
-    mishap(here.world, "delete_vm", vm="sql01")
+    lose(here)
     mishap(here.world, "reboot", machine="hv01")
     mark = here.world.mark()
     run = here.restore()
@@ -157,8 +113,7 @@ def test_pass_through_disks_are_remapped_whatever_the_restore_made_of_them(here:
 
 @pytest.mark.gates
 def test_a_finished_restore_run_again_changes_nothing(here: Restored) -> None:
-    mishap(here.world, "stop_vm", vm="sql01")
-    mishap(here.world, "delete_vm", vm="sql01")
+    lose(here)
     first = here.restore()
     assert first.status == 0, first.output
     before = (here.world.digests(), here.record())
@@ -176,8 +131,7 @@ def test_a_host_that_reboots_between_restore_and_remap_does_not_start_the_vm(her
         mishap(here.world, "reboot", machine="hv01")
         started.extend(vm.name for vm in here.world.vms if vm.state == RUNNING)
 
-    mishap(here.world, "stop_vm", vm="sql01")
-    mishap(here.world, "delete_vm", vm="sql01")
+    lose(here)
     here.at({"machine": "hv01", "method": "AddResourceSettings"}, reboot)
     here.restore()
     assert started == []
@@ -190,10 +144,12 @@ def test_a_host_that_reboots_between_restore_and_remap_does_not_start_the_vm(her
 
 @pytest.mark.gates
 def test_a_guest_that_never_answers_leaves_the_vm_running_and_a_rerun_goes_on_there(here: Restored) -> None:
-    mishap(here.world, "stop_vm", vm="sql01")
-    mishap(here.world, "delete_vm", vm="sql01")
+    lose(here)
     mishap(here.world, "overwrite_lun", lun="sql01-data")
-    mishap(here.world, "set_guest", vm="sql01", boots=False)
+    here.at(
+        {"machine": "hv01", "method": "RequestStateChange"},
+        lambda _machine: mishap(here.world, "set_guest", vm="sql01", boots=False),
+    )
     broken = here.restore(boot_timeout=1)
     assert broken.status == 2
     assert error_of(broken)["kind"] == "heartbeat_timeout"
