@@ -20,6 +20,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import 
     utc_now,
     wait_for_job,
 )
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.machine import services_on
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.schema import CIMV2, VIRTUALIZATION
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import CimInstance, CimPath, Value
 from unit.hyperv.cim_store import CimStore
@@ -144,6 +145,22 @@ def test_programs_and_services_are_found_by_name(refuses_filters: bool) -> None:
     assert [(one.id, one.command_line, one.started) for one in found] == [(1, "wbadmin start backup", started)]
     services = services_named(store, ["CLUSSVC", "nothing"])
     assert {name: service.start_mode for name, service in services.items()} == {"clussvc": "Auto"}
+
+
+@pytest.mark.parametrize("refuses_filters", [False, True])
+def test_running_services_whose_program_lies_on_a_drive_are_named(refuses_filters: bool) -> None:
+    store = CimStore()
+    store.refuses_filters = refuses_filters
+    rows = (
+        ("MSSQLSERVER", "SQL Server", '"S:\\Binn\\sqlservr.exe" -sMSSQL', "Running"),
+        ("Stopped", "", "S:\\x.exe", "Stopped"),
+        ("Other", "", "C:\\S:\\x.exe", "Running"),
+        ("bare", "", "s:\\bare.exe", "Running"),
+    )
+    for name, title, path, state in rows:
+        store.add(CIMV2, "Win32_Service", Name=name, DisplayName=title, PathName=path, State=state)
+    assert services_on(store, "S:") == ("SQL Server (MSSQLSERVER)", "bare (bare)")
+    assert services_on(store, "T") == ()
 
 
 def test_rows_that_are_not_of_the_class_do_not_count_as_the_job() -> None:
