@@ -11,7 +11,11 @@ ansible-playbook.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +38,9 @@ from simulator.world import World  # noqa: E402
 
 WORLD = ROOT / "tests" / "simulator" / "worlds" / "demo.yml"
 ERP_LUNS = ("erp-data", "erp-log")
+#: Where the migration puts them: the host's first free drive letters, named by VM and slot.
+ERP_VHDS = ("F:\\erp01-scsi0-1.vhdx", "G:\\erp01-scsi0-2.vhdx")
+GIB = 1024**3
 #: What the operator of the demo's world puts into the inventory beside the connections.
 VARIABLES: dict[str, Any] = {
     "two_phase_backup_host_target": "E:",
@@ -88,6 +95,9 @@ def main() -> int:
             judge(show, world, records)
             bring_back(show, world, inventory)
             keep_what_survived(show, world, inventory)
+            migrate_by_copy(show, world, inventory)
+            migrate_in_place(show, world, inventory)
+            one_host_backup_takes_all(show, world, inventory)
             show.demand(world.check() == [], "the simulated world has no finding against the run")
     show.say(f"\nEverything is in {folder} (inventory, disks, certificates); remove it when you like.")
     return show.end()
@@ -177,6 +187,100 @@ def keep_what_survived(show: Show, world: World, inventory: dict[str, Any]) -> N
         show.demand(written[lun] == 0, f"not one byte of LUN {lun} was written")
     now = _of_erp01(world)
     show.demand(all(now.get(name) == digest for name, digest in newer.items()), "today's orders are still there")
+
+
+def migrate_by_copy(show: Show, world: World, inventory: dict[str, Any]) -> None:
+    show.heading("Get rid of the problem: ansible-playbook hyperv.passthrough.vhd_migration --limit erp01 (mode copy)")
+    before, mark = world.digests(), world.mark()
+    disks = [
+        {"slot": {"controller_location": place}, "destination_lun": unique_id, "confirm_size_bytes": GIB}
+        for place, unique_id in ((1, "6006016000000000000000000000ED01"), (2, "6006016000000000000000000000ED02"))
+    ]
+    copied: list[str] = []
+    backup_scene.at_exchange(
+        world,
+        {"machine": "hv01", "method": "RequestStateChange"},
+        lambda _machine: copied.extend(_payload(world, "hv01", path) for path in ERP_VHDS),
+    )
+    options = {"vhd_migration_disks": disks, "vhd_migration_reserve": "400M", "vhd_migration_poll_interval": 0}
+    run = _with(options, "vhd_migration", inventory, "erp01")
+    show.demand(run.status == 0, "the migration says that it worked")
+    now = world.digests()
+    for lun, payload in zip(ERP_LUNS, copied, strict=True):
+        show.demand(now["luns"][lun] == before["luns"][lun], f"LUN {lun} is as it was, for the way back")
+        show.demand(world.written_since(mark)[lun] == 0, f"not one byte of LUN {lun} was written")
+        if payload:
+            show.demand(payload == before["luns"][lun], f"qemu-img reads every byte of {lun} out of its VHDX")
+        else:
+            show.say(f"       the VHDX of {lun} is not read, because qemu-img is not installed")
+    same = all(now["guest_volumes"][name] == before["guest_volumes"][name] for name in ("erp01:F", "erp01:L"))
+    show.demand(same, "the guest has every file of F: and L:, under their letters")
+
+
+def migrate_in_place(show: Show, world: World, inventory: dict[str, Any]) -> None:
+    show.heading("The LUN of files01 becomes a VHD on itself, in two halves (mode in_place)")
+    before = world.digests()
+    unique_id = "60080E5000D4C1F200000A1B5E2D7C90"
+    disk = {"lun": unique_id, "staging_path": "D:\\VMs\\files01", "growth_gib": 1}
+    options = {
+        "vhd_migration_mode": "in_place",
+        "vhd_migration_reserve": "400M",
+        "vhd_migration_poll_interval": 0,
+    }
+    first = _with({**options, "vhd_migration_disks": [disk]}, "vhd_migration", inventory, "files01")
+    show.demand(first.status == 0, "the first half says that it worked, and waits for the array")
+    show.demand(world.digests()["luns"]["archive"] == before["luns"]["archive"], "the LUN is as it was")
+    mishap(world, "grow_lun", lun="archive", size="1G")
+    wipe = {**disk, "confirm_wipe": unique_id}
+    second = _with({**options, "vhd_migration_disks": [wipe]}, "vhd_migration", inventory, "files01")
+    show.demand(second.status == 0, "after the array grew the LUN, the second half says that it worked")
+    payload = _payload(world, "hv02", "F:\\files01-scsi0-1.vhdx")
+    if payload:
+        show.demand(payload == before["luns"]["archive"], "qemu-img reads every byte of the old LUN out of the VHDX")
+    volume = "files01:R"
+    show.demand(
+        world.digests()["guest_volumes"].get(volume) == before["guest_volumes"].get(volume), f"{volume} is as it was"
+    )
+
+
+def one_host_backup_takes_all(show: Show, world: World, inventory: dict[str, Any]) -> None:
+    show.heading("Now one host backup takes all of erp01, and brings all of it back")
+    run = run_playbook("hyperv.passthrough.two_phase_backup", inventory, "--limit", "erp01", on_screen=True)
+    status = _status(run, "erp01") or {"state": "none", "set": {}}
+    show.demand(status["state"] == "good", "the backup is good")
+    record = status["set"]
+    show.demand(not record["phases"]["guest"]["needed"], "nothing had to be backed up in the guest")
+    for item in prove(world, record):
+        show.demand(item.is_proven, f"{item.kind} {item.name} is in the host's version, byte for byte")
+    whole = world.digests()["guest_volumes"]
+    mishap(world, "stop_vm", vm="erp01")
+    mishap(world, "delete_vm", vm="erp01")
+    run = run_playbook("hyperv.passthrough.reverse_restore", inventory, "--limit", "erp01", on_screen=True)
+    show.demand(run.status == 0, "the restore says that it worked")
+    now = world.digests()["guest_volumes"]
+    for name in ("erp01:F", "erp01:L"):
+        show.demand(now.get(name) == whole[name], f"every file of {name} is as it was")
+
+
+def _with(options: dict[str, Any], playbook: str, inventory: dict[str, Any], vm: str) -> PlaybookRun:
+    return run_playbook(
+        f"hyperv.passthrough.{playbook}", inventory, "--limit", vm, "-e", json.dumps(options), on_screen=True
+    )
+
+
+def _payload(world: World, host: str, path: str) -> str:
+    """The digest of the disk inside a virtual hard disk, read by qemu-img; empty where that is not installed."""
+    if shutil.which("qemu-img") is None:
+        return ""
+    with tempfile.TemporaryDirectory() as name:
+        image, raw = Path(name) / "image.vhdx", Path(name) / "image.raw"
+        image.write_bytes(world.machine(host).volume_by_letter(path[0]).read(path[3:]))
+        subprocess.run(["qemu-img", "convert", "-f", "vhdx", "-O", "raw", str(image), str(raw)], check=True)
+        with raw.open("rb") as file:
+            digest = hashlib.sha256()
+            while part := file.read(1024 * 1024):
+                digest.update(part)
+            return digest.hexdigest()
 
 
 def _of_erp01(world: World) -> dict[str, str]:
