@@ -13,9 +13,11 @@ processes, so the leases travel between them as one text that means nothing to a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import typing as t
+import uuid
 
 from ._backup.errors import LeaseLost
 from ._backup.lease import Claim, Leases, host_slot, vm_lease
@@ -89,11 +91,16 @@ class Guard:
         return self
 
     def _attached(self, name: str, token: str) -> Claim:
-        """The lease of that token, or a fresh try when it is not held any more."""
-        try:
-            return self._leases.attach(name, token)
-        except LeaseLost:
-            return self._leases.try_acquire(name, self._owner())
+        """The lease of that token, or the one that an earlier task of this run took anew in its place, or a fresh try.
+
+        The token of a lease that is taken anew follows from the one that was lost, so that a later task that still has the
+        old text finds it, instead of taking its own run for another one.
+        """
+        anew = _successor(token)
+        for known in (token, anew):
+            with contextlib.suppress(LeaseLost):
+                return self._leases.attach(name, known)
+        return self._leases.try_acquire(name, self._owner(), token=anew)
 
     def take_vm(self, vm_id: str, waiting: Waiting) -> Guard:
         """Take the VM's lease. One that nobody renews any more is waited out; a living one is refused at once.
@@ -160,6 +167,10 @@ class Guard:
 
     def _owner(self) -> str:
         return f"{os.uname().nodename} process {os.getppid()}"
+
+
+def _successor(token: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, token)).upper()
 
 
 class NoGuard:

@@ -66,6 +66,7 @@ class Run:
         self._task_vars = task_vars
         self._client: WsmanClient | None = None
         self._controller = os.getppid()
+        self._told_orphan = False
         self.arguments = arguments
         self.check_mode = bool(action._task.check_mode)
         self.target = str(action._task.delegate_to or task_vars.get("inventory_hostname") or "the target")
@@ -84,12 +85,27 @@ class Run:
 
     def _client_over(self, channel: Channel) -> WsmanClient:
         return WsmanClient(
-            channel.send,
+            self._unless_orphan(channel.send),
             schema=SCHEMA,
             new_id=self.new_id,
             endpoint=channel.endpoint,
             operation_timeout_s=min(60, channel.operation_timeout_s),
         )
+
+    def _unless_orphan(self, send: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+        """Stop at the first request after ansible-playbook died; what comes after that only gives back what is held."""
+
+        def carry(envelope: bytes) -> bytes:
+            if self.is_orphan() and not self._told_orphan:
+                self._told_orphan = True
+                raise TaskError(
+                    "orphaned",
+                    "the ansible-playbook that started this task is gone, so that nothing more is done; what was started goes on, "
+                    "and running the playbook again attaches to it",
+                )
+            return send(envelope)
+
+        return carry
 
     def new_id(self) -> str:
         return str(uuid.uuid4()).upper()

@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.engine import Waiting
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._guard import Guard
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._task import TaskError
 from unit.hyperv.cim_store import CimStore
 from unit.hyperv.test_registry import Hive
 
@@ -62,3 +63,29 @@ def test_a_slot_that_had_to_be_waited_for_is_passed_on_and_given_back(store: Cim
     assert f"VM {OTHER}=" in str(second.lease)
     guard_on(store).attach(str(second.lease)).release()
     assert {path: values for path, values in hive.keys.items() if path.startswith(LEASES) and values} == {}
+
+
+def test_a_lease_that_one_task_took_anew_is_found_by_the_next_one_that_still_has_the_old_text(store: CimStore) -> None:
+    hive = Hive(store)
+    first = guard_on(store).take_vm(VM, hands(lambda: None, lambda _s: None))
+    hive.keys[f"{LEASES}vm {VM}"].clear()  # it ran out, and another run that came and went has tidied up
+    old = str(first.lease)
+    second = guard_on(store).attach(old)
+    assert str(second.lease) != old
+    third = guard_on(store).attach(old)
+    third.check()
+    assert third.lease == second.lease
+    assert guard_on(store).attach(str(second.lease)).lease == second.lease
+    third.release()
+    assert hive.keys[f"{LEASES}vm {VM}"] == {}
+
+
+def test_a_lease_that_was_lost_to_another_run_is_not_taken_anew(store: CimStore) -> None:
+    hive = Hive(store)
+    first = guard_on(store).take_vm(VM, hands(lambda: None, lambda _s: None))
+    hive.keys[f"{LEASES}vm {VM}"].clear()
+    other = guard_on(store).take_vm(VM, hands(lambda: None, lambda _s: None))
+    with pytest.raises(TaskError, match="another run works on this VM") as refused:
+        guard_on(store).attach(str(first.lease))
+    assert refused.value.kind == "superseded"
+    other.check()

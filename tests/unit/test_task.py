@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.hyperv.passthrough.plugins.plugin_utils._task import HypervAction, _numbers_in
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._task import HypervAction, Run, TaskError, _numbers_in
 
 ACTIONS = Path(__file__).resolve().parents[2] / "plugins" / "action"
 PACKAGE = "ansible_collections.hyperv.passthrough.plugins.action"
@@ -67,3 +67,27 @@ def test_an_identity_that_is_text_or_left_out_passes(value: Any) -> None:
 
 def test_options_that_are_no_identities_may_be_numbers() -> None:
     assert _numbers_in({"vm": "a", "poll_interval": 5}, frozenset({"vm"})) is None
+
+
+class Worker(Run):
+    """A task's run whose ansible-playbook may be gone."""
+
+    parent_is_gone = False
+
+    def __init__(self) -> None:
+        self._told_orphan = False
+
+    def is_orphan(self) -> bool:
+        return self.parent_is_gone
+
+
+def test_a_worker_whose_parent_is_gone_asks_for_nothing_more_and_may_only_tidy_up() -> None:
+    run, sent = Worker(), []
+    send = run._unless_orphan(lambda envelope: sent.append(envelope) or b"answer")
+    assert send(b"one") == b"answer"
+    run.parent_is_gone = True
+    with pytest.raises(TaskError, match="is gone") as stopped:
+        send(b"two")
+    assert stopped.value.kind == "orphaned"
+    assert send(b"the lease is given back") == b"answer"
+    assert sent == [b"one", b"the lease is given back"]

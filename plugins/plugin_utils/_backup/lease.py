@@ -280,10 +280,13 @@ class Leases:
         self._new_token = new_token
         self._ttl = timedelta(seconds=ttl_s)
 
-    def try_acquire(self, name: str, owner: str, previous: Claim | None = None) -> Claim:
-        """One try; pass the previous claim when trying again, it keeps its place in the queue."""
+    def try_acquire(self, name: str, owner: str, previous: Claim | None = None, *, token: str | None = None) -> Claim:
+        """One try; pass the previous claim when trying again, it keeps its place in the queue.
+
+        `token` is one that nobody else can come to, for a first try that others have to recognise.
+        """
         if previous is None:
-            claim = Claim(name=name, token=self._new_token(), owner=owner, ticket=_text_of(self._clock()))
+            claim = Claim(name=name, token=token or self._new_token(), owner=owner, ticket=_text_of(self._clock()))
         elif previous.state == "waiting":
             claim = previous
         else:
