@@ -49,7 +49,6 @@ def test_everything_that_forbids_a_restore_is_found_before_anything_is_changed(h
     lose(here)
     before = (world.digests(), here.record())
 
-    mishap(world, "copy_vm", vm="app01", host="hv02")
     mishap(world, "attach_lun", vm="app01", lun="sql01-data", slot="scsi 0:5")
     assert kinds(here.restore("--check")) == {"lun_in_use"}
     mishap(world, "detach_disk", vm="app01", slot="scsi 0:5")
