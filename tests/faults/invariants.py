@@ -28,7 +28,7 @@ STARTED = 1
 RECORD = fold_name("Record")
 CLOSED_WELL = ("good", "degraded")
 USABLE = ("succeeded", "warning")
-_RUN = re.compile(r"\.(guest|host)\.\d+$")
+_RUN = re.compile(r"(?P<set>.+)\.(?P<phase>guest|host)\.(?P<number>\d+)$")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def _windows(world: Any) -> list[Any]:
 def run_names(machine: Any) -> list[str]:
     """Our scheduled tasks that are backups; a rerun finds its job by them."""
     ours = (task.name for task in machine.scheduler.tasks() if task.folder.strip("\\") == FOLDER)
-    return sorted(name for name in ours if _RUN.search(name))
+    return sorted(name for name in ours if _RUN.fullmatch(name))
 
 
 def _records(world: Any) -> Iterator[tuple[str, str]]:
@@ -147,6 +147,22 @@ def no_second_job_for_a_phase(_before: Glance, now: Glance) -> Iterator[str]:
                 yield f"set {record['set_id']} has {len(usable)} usable {phase} versions"
 
 
+def no_job_beside_another(before: Glance, now: Glance) -> Iterator[str]:
+    """A phase gets another run only when the one before it is recorded, as failed or as too far apart from the other phase."""
+    if now.runs == before.runs:
+        return
+    records = {str(record["set_id"]).lower(): record for record in sets_of(now)}
+    for machine, names in now.runs.items():
+        for name in sorted(names - before.runs.get(machine, frozenset())):
+            found = _RUN.fullmatch(name)
+            if found is None or found["number"] == "1":
+                continue
+            record = records.get(found["set"].lower())
+            attempts = record["phases"][found["phase"]]["attempts"] if record is not None else []
+            if int(found["number"]) - 1 not in [one["number"] for one in attempts]:
+                yield f"run {name} was made on {machine}, though the one before it is not recorded"
+
+
 def records_readable(_before: Glance, now: Glance) -> Iterator[str]:
     for name, text in now.sets.items():
         if record_of(text) is None:
@@ -192,6 +208,7 @@ EVERYWHERE: tuple[Invariant, ...] = (
     no_version_deleted,
     no_run_started_twice,
     no_second_job_for_a_phase,
+    no_job_beside_another,
     records_readable,
     good_is_good,
     closed_stays_closed,

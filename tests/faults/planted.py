@@ -48,7 +48,7 @@ PLANTED: tuple[Planted, ...] = (
                 "    done = all(todo.phase == 'host' for todo in what_is_left(item).phases)\n",
             ),
         ),
-        arguments=("--effect", "outage", "--effect", "fault", "--kind", "change", "--every", "4"),
+        arguments=("--effect", "fault", "--kind", "change"),
     ),
     Planted(
         name="no_lease_check",
@@ -69,6 +69,18 @@ PLANTED: tuple[Planted, ...] = (
         arguments=("--effect", "overtaken", "--effect", "two_at_once", "--kind", "change", "--every", "4"),
     ),
     Planted(
+        name="never_attached",
+        text="a rerun counts its attempts anew, so that it does not find the job that runs",
+        changes=(
+            (
+                "plugins/plugin_utils/_backup/backup_set.py",
+                "    number = len(attempts) + 1\n",
+                "    number = len(attempts) + max(1, item.revision)\n",
+            ),
+        ),
+        arguments=("--effect", "killed", "--kind", "change"),
+    ),
+    Planted(
         name="resend",
         text="a method whose reply was lost is called again",
         changes=(
@@ -84,7 +96,7 @@ PLANTED: tuple[Planted, ...] = (
                 "    def _act_once(",
             ),
         ),
-        arguments=("--effect", "drop_after", "--effect", "timeout_after", "--kind", "change", "--every", "4"),
+        arguments=("--effect", "drop_after", "--effect", "timeout_after", "--kind", "change"),
     ),
 )
 

@@ -23,6 +23,7 @@ from .scenarios import SCENARIOS, Scenario
 
 NOT_ASKED = "not asked"
 SAME = "same end state"
+IDENTITIES = frozenset({"evidence", "accept_as", "unique_id"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,9 +83,16 @@ def _outcome(answer: Callable[[], Any], plain: Undisturbed) -> tuple[str, str]:
         return f"refused: {name}", found.last_words
     if found.findings:
         return "wrong", "; ".join(found.findings)
-    changed = differences(plain.end, found.end)
+    changed = differences(_without_identities(plain.end), _without_identities(found.end))
     after = f" after {found.runs} runs" if found.runs > 1 else ""
     return (f"different{after}", "; ".join(changed)) if changed else (f"{SAME}{after}", "")
+
+
+def _without_identities(end: Any) -> Any:
+    """Ids of disks differ when a switch gives the world others; what came of them is what counts."""
+    if isinstance(end, Mapping):
+        return {key: _without_identities(one) for key, one in end.items() if key not in IDENTITIES}
+    return [_without_identities(one) for one in end] if isinstance(end, list) else end
 
 
 def page(found: Sequence[Ending]) -> str:
