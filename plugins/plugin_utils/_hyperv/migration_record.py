@@ -192,6 +192,8 @@ class RecordRegistry(Protocol):
 
     def set_string(self, name: str, value: str, key: str = "") -> None: ...
 
+    def create_key(self, key: str = "") -> None: ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class MigrationStore:
@@ -214,8 +216,13 @@ class MigrationStore:
     def write(self, record: MigrationRecord) -> MigrationRecord:
         """Store and read back; returns it with its new revision.
 
+        The key is made before the revision is looked at: between that look and the write there must be no other call, in
+        which a suspended run could be overtaken and then write its old record over the newer one.
+
         Raises: HypervError `migration_changed` when another run wrote meanwhile, `migration_not_stored`.
         """
+        if record.revision == 0:
+            self.registry.create_key(record.vm_id.upper())
         stored = self.read(record.vm_id)
         if (0 if stored is None else stored.revision) != record.revision:
             raise HypervError(

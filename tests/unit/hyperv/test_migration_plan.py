@@ -652,6 +652,9 @@ class OneKey:
     def set_string(self, name: str, value: str, key: str = "") -> None:
         self.values[f"{key}\\{name}"] = value
 
+    def create_key(self, key: str = "") -> None:
+        return
+
 
 def test_a_record_is_read_as_it_was_written() -> None:
     store = MigrationStore(registry=OneKey())
@@ -668,6 +671,24 @@ def test_a_record_that_another_run_changed_is_not_overwritten() -> None:
     with pytest.raises(HypervError) as refused:
         store.write(first)
     assert refused.value.kind == "migration_changed"
+
+
+def test_a_run_that_is_overtaken_before_its_first_record_does_not_write_over_the_newer_one() -> None:
+    class Slow(OneKey):
+        """While the key is made, another run does everything."""
+
+        def create_key(self, key: str = "") -> None:
+            if not self.values:
+                done = recorded(stage="done", outcome="migrated", cut_over=CUT_OVER)
+                self.set_string("Record", done.to_json(), key)
+
+    registry = Slow()
+    with pytest.raises(HypervError) as refused:
+        MigrationStore(registry=registry).write(dataclasses.replace(recorded(), revision=0))
+    assert refused.value.kind == "migration_changed"
+    kept = MigrationStore(registry=registry).read(VM_ID)
+    assert kept is not None
+    assert kept.disks[0].outcome == "migrated"
 
 
 @pytest.mark.parametrize(
