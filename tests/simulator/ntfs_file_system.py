@@ -353,7 +353,7 @@ class NtfsFileSystem(BlockFileSystem):
             self.label = label
 
     def grow(self) -> None:
-        with tempfile.TemporaryDirectory() as folder, LOCK:
+        with LOCK, tempfile.TemporaryDirectory() as folder:
             self._unmount()
             image = SparseFile.create(Path(folder) / "volume", self.content.size)
             copy_content(self.content, image)
@@ -654,7 +654,7 @@ class NtfsFileSystem(BlockFileSystem):
             volume.link(entry.reference, target.reference, name)
             volume.remove(source.reference, entry.name, entry.reference)
             volume.set_facts(entry.reference, modified=modified)
-            for folder in {source.reference, target.reference}:
+            for folder in sorted({source.reference, target.reference}):
                 self._touch(folder)
             self._forget()
 
