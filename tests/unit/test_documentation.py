@@ -97,6 +97,7 @@ def test_every_playbook_and_option_that_the_readme_names_exists() -> None:
     readme = (ROOT / "README.md").read_text()
     roles = {path.name for path in (ROOT / "roles").iterdir()}
     names = TASKS + [path.stem for path in (ROOT / "plugins" / "filter").glob("*.py")] + sorted(roles)
+    names += [path.stem for path in (ROOT / "playbooks").glob("*.yml")]
     for name in set(re.findall(r"hyperv\.passthrough\.([a-z_]+)", readme)):
         assert name in names, name
     options = yaml.safe_load((ROOT / "roles" / "two_phase_backup" / "meta" / "argument_specs.yml").read_text())
