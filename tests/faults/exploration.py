@@ -280,6 +280,8 @@ class Case:
             self._turns.finish()
             self._turns = None
         if any(run.status == 0 for run in self.runs):
+            for action in self.before_rerun:
+                action()
             return
         known: Path | None = None
         for number in range(RERUNS):

@@ -170,7 +170,9 @@ def _set_essence(record: Mapping[str, Any]) -> Mapping[str, Any]:
     def usable(phase: str) -> list[Any]:
         attempts = record["phases"][phase]["attempts"]
         good = [one for one in attempts if one["outcome"] in ("succeeded", "warning") and one["version"]]
-        return [[one[key] for key in ("machine", "target", "consistency", "listed", "outcome")] for one in good[-1:]]
+        keys = ("machine", "target", "consistency", "listed", "outcome")
+        # a VM that somebody turned off before its host phase is captured as well as one that runs
+        return [["online" if one[key] == "off" else one[key] for key in keys] for one in good[-1:]]
 
     return {
         "state": record["state"],
