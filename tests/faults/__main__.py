@@ -165,7 +165,7 @@ def _write_page(found: list[Result], plains: dict[str, Undisturbed], stopped: li
 
 
 def _switches(options: argparse.Namespace) -> int:
-    names = options.scenario or list(SCENARIOS)
+    names = options.scenario or [name for name, one in SCENARIOS.items() if not one.only_while_job]
     found = []
     for one in switches.endings([SCENARIOS[name] for name in names], jobs=options.jobs):
         found.append(one)
