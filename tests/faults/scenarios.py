@@ -188,7 +188,9 @@ def _set_essence(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _good(now: Glance) -> list[Mapping[str, Any]]:
-    return [record for record in sets_of(now) if record["state"] in ("good", "degraded")]
+    """In the order in which they were closed: a run that was suspended may close its set after a younger one."""
+    found = [record for record in sets_of(now) if record["state"] in ("good", "degraded")]
+    return sorted(found, key=lambda record: str(record["closed"]))
 
 
 def _end_of_backup(world: Any, now: Glance) -> Mapping[str, Any]:
