@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.guest_r
 )
 from unit.backup.restore_world import GIB, ISCSI, ISCSI_VOLUME, LUN, NEW_LUN, VOLUME, backup_set
 
-FULL = ["System Volume Information", "db", "readme.txt"]
+FULL = ("System Volume Information", "db", "readme.txt")
 NEWER = [*FULL, "newer.txt"]
 EMPTY = ["System Volume Information", "$RECYCLE.BIN"]
 MIB = 2**20
@@ -50,7 +52,7 @@ ISCSI_DISK = disk(
 )
 
 
-def planned(*disks: dict[str, Any], names: list[str] | None = FULL, **options: Any) -> GuestPlan:
+def planned(*disks: dict[str, Any], names: Sequence[str] | None = FULL, **options: Any) -> GuestPlan:
     listings = {VOLUME.casefold(): names, ISCSI_VOLUME.casefold(): FULL}
     return guest_restore_plan(backup_set(), {"disks": [*disks, ISCSI_DISK]}, listings=listings, **options)
 
@@ -65,7 +67,7 @@ def test_disks_that_are_as_recorded_are_kept_however_much_newer_their_content_is
     assert (kinds(plan), plan.to_restore) == ([], [])
 
 
-TABLE: list[tuple[str, dict[str, Any], list[str] | None, dict[str, Any], str, list[str]]] = [
+TABLE: list[tuple[str, dict[str, Any], Sequence[str] | None, dict[str, Any], str, list[str]]] = [
     ("no file system", disk(volume(file_system=None, serial_number=None)), None, {}, "restore", []),
     ("freshly formatted and empty", disk(volume(serial_number=5)), EMPTY, {}, "restore", []),
     ("formatted by somebody who wrote files", disk(volume(serial_number=5)), FULL, {}, "keep", ["disk_doubtful"]),
@@ -178,12 +180,12 @@ def test_a_disk_that_lacks_a_file_system_needs_preparing_and_one_that_has_all_ne
 # -- content evidence ------------------------------------------------------------------------------------------------
 
 SENTINEL = "S:\\db\\version.txt"
-GOOD_FILE = {"size_bytes": 12, "modified": "2026-06-30T10:00:00Z"}
+GOOD_FILE = MappingProxyType({"size_bytes": 12, "modified": "2026-06-30T10:00:00Z"})
 
 
 def verdict(
-    names: list[str] | None = FULL,
-    file: dict[str, Any] | None = GOOD_FILE,
+    names: Sequence[str] | None = FULL,
+    file: Mapping[str, Any] | None = GOOD_FILE,
     before: list[str] | None = None,
     **changes: Any,
 ) -> bool | None:
