@@ -49,8 +49,8 @@ options:
     description:
       - V(copy) copies the pass-through LUN to a VHD on O(destination_lun). The source stays offline and untouched.
       - >-
-        V(in_place) ends with the VHD on the source LUN itself and has two halves. The first run copies the LUN to O(staging_path) and starts
-        the VM from there; the state is then V(awaiting_growth). Now the array grows the LUN, not earlier. The second run, with
+        V(in_place) ends with the VHD on the source LUN itself and has two halves. The first run copies the LUN to O(staging_path) and
+        starts the VM from there; the state is then V(awaiting_growth). Now the array grows the LUN, not earlier. The second run, with
         O(confirm_wipe), wipes the LUN and copies the VHD to it.
       - V(new) makes an empty VHD that fills O(destination_lun) and attaches it at O(slot).
     type: str
@@ -75,15 +75,19 @@ options:
         required: true
   lun: &lun
     description:
-      - The pass-through LUN, by UniqueId as text or by a dictionary with C(unique_id), C(serial_number), C(guid), C(signature), C(size_bytes).
+      - >-
+        The pass-through LUN, by UniqueId as text or by a dictionary with C(unique_id), C(serial_number), C(guid), C(signature),
+        C(size_bytes).
       - A disk number is refused, with the disk that has it now.
     type: raw
   destination_lun: &destination_lun
     description: >-
-      The LUN that gets the VHD, named as O(lun). It must have no partition table, be used by nobody, and be confirmed by O(confirm_size_bytes).
+      The LUN that gets the VHD, named as O(lun). It must have no partition table, be used by nobody, and be confirmed by
+      O(confirm_size_bytes).
     type: raw
   confirm_size_bytes: &confirm_size_bytes
-    description: Size of O(destination_lun) in bytes. A disk without a partition table may hold data all the same, so that its size must be known.
+    description: >-
+      Size of O(destination_lun) in bytes. A disk without a partition table may hold data all the same, so that its size must be known.
     type: int
   drive_letter: &drive_letter
     description: Drive letter of the new volume on the host; the first free one from V(D) on if not given.
@@ -101,8 +105,8 @@ options:
     type: int
   confirm_wipe: &confirm_wipe
     description: >-
-      For the second half of O(mode=in_place), the UniqueId of the LUN that is wiped. Check mode does not rescan the host's storage, so that it
-      may still show the size from before the array grew the LUN.
+      For the second half of O(mode=in_place), the UniqueId of the LUN that is wiped. Check mode does not rescan the host's storage, so
+      that it may still show the size from before the array grew the LUN.
     type: str
   guest_size_bytes: &guest_size_bytes
     description: Size of the disk as the guest sees it. A difference is refused, because the LUN was resized and one side has not noticed.
