@@ -107,5 +107,6 @@ VHD_MIGRATION = register(
         others=_besides,
         proof=_proof,
         invariants=(as_windows_allows, source_not_written),
+        refusals=frozenset({"source_moved", "disks_moved"}),  # a restart renumbered the disks under the running VM
     )
 )
