@@ -34,7 +34,7 @@ from .model import Slot, utc_text
 from .passthrough import attach, attach_vhd, detach, detach_vhd
 from .schema import VIRTUALIZATION
 from .vhd_fit import Fit
-from .vm_power import change_power
+from .vm_power import change_power, read_power
 from .vm_settings import set_automatic_start_action
 from .volumes import mounted_volumes
 
@@ -249,6 +249,11 @@ class Migration:
                 automatic_start_action=self._vm["automatic_start_action"],
                 was_running=self._vm["state"] == "running",
                 downtime_began=utc_text(self._clock()),
+                pass_through={
+                    Slot(**disk["slot"]).describe(): str(disk["unique_id"])
+                    for disk in self._vm["disks"]
+                    if disk["attachment"] == "pass_through"
+                },
             )
             self._write(record)
         set_automatic_start_action(self._client, self._record.vm_id, _NOTHING, self._hands)
@@ -396,7 +401,30 @@ class Migration:
                 record = record.with_disk(replace(disk, cut_over=now))
         self._write(record)
 
+    def _check_disks(self) -> None:
+        """Every disk of the VM is its own: a restart of the host moves disk numbers, and pass-through follows the number.
+
+        Raises: Precondition `disks_moved`; neither the start action nor the VM may be touched then.
+        """
+        view = observe_host(self._client, vms=[self._record.vm_id]).to_dict()
+        at = Situation(view=view)
+        own = {disk.slot.describe(): str(disk.source.get("unique_id")) for disk in self._record.disks if disk.source}
+        known = {**self._record.pass_through, **own}
+        wrong = []
+        for vm_disk in at.vm["disks"]:
+            slot = Slot(**vm_disk["slot"])
+            wanted = known.get(slot.describe())
+            if vm_disk["attachment"].endswith("pass_through") and vm_disk["unique_id"] != wanted:
+                wrong.append(f"{slot.describe()} holds {vm_disk['unique_id'] or 'no LUN'} and not {wanted or 'a VHD'}")
+        if wrong:
+            raise Precondition(
+                "disks_moved",
+                f"VM {self._record.vm_name} is not started, because {'; '.join(wrong)}: the host has renumbered its disks. Put "
+                f"them right with passthrough_disk, then run again.",
+            )
+
     def _restore_start_action(self, step: Step) -> None:
+        self._check_disks()
         wanted = self._record.automatic_start_action
         if wanted is not None:
             set_automatic_start_action(self._client, self._record.vm_id, wanted, self._hands)
@@ -456,9 +484,10 @@ class Migration:
         record = self._record
         if record.downtime_began is None:
             return
+        self._check_disks()
         if record.automatic_start_action is not None:
             set_automatic_start_action(self._client, record.vm_id, record.automatic_start_action, self._hands)
-        if record.was_running:
+        if record.was_running and read_power(self._client, record.vm_id).state == "off":  # a saved one is never resumed
             change_power(self._client, record.vm_id, "running", self._hands)
         self._write(_after_downtime(self._record))
 
@@ -532,7 +561,7 @@ def _is_active(client: CimClient, job_id: str) -> bool:
 
 
 def _after_downtime(record: MigrationRecord) -> MigrationRecord:
-    return replace(record, automatic_start_action=None, was_running=None, downtime_began=None)
+    return replace(record, automatic_start_action=None, was_running=None, downtime_began=None, pass_through={})
 
 
 def _source(disk: DiskMigration) -> DiskSelector:

@@ -31,9 +31,11 @@ from .migration_steps import (
     Wanted,
     as_observed,
     holds_file,
+    original_is_attached,
     present_steps,
     rollback_steps,
     runs_elsewhere,
+    source_text,
 )
 from .model import Slot
 from .vhd_fit import Fit, VolumeShape, choose_format, file_bytes, fit, gib_text, largest_data_bytes
@@ -152,6 +154,13 @@ class _Planner(MigrationChecks):
         """What still matters when a run is continued; what it has done already is not asked again."""
         if disk.drive_letter:
             self._letters.add(disk.drive_letter)
+        if disk.leg != "new" and not disk.is_past("detached") and not original_is_attached(disk, vm_disk):
+            self._refuse(
+                "source_moved",
+                f"{disk.slot.describe()} should still hold {source_text(disk)}, but holds {shown(vm_disk)}; a restart of the host "
+                f"may have renumbered its disks: put it right with passthrough_disk, then run again.",
+                disk.slot,
+            )
         if disk.destination and not disk.is_past("prepared"):
             if disk.leg == "growth":
                 self._check_wipe(wanted, disk)

@@ -103,7 +103,10 @@ class DiskMigration:
 
 @dataclass(frozen=True, kw_only=True)
 class MigrationRecord:
-    """The migrations of one VM. `automatic_start_action` and `was_running` are put back when the downtime ends."""
+    """The migrations of one VM. `automatic_start_action` and `was_running` are put back when the downtime ends.
+
+    `pass_through` has the UniqueId of every pass-through disk by slot, as the downtime began: the VM is not started on others.
+    """
 
     vm_id: str
     vm_name: str
@@ -111,6 +114,7 @@ class MigrationRecord:
     automatic_start_action: str | None = None
     was_running: bool | None = None
     downtime_began: str | None = None
+    pass_through: Mapping[str, str] = field(default_factory=dict)
     disks: tuple[DiskMigration, ...] = ()
 
     def disk_at(self, slot: Slot) -> DiskMigration | None:

@@ -387,6 +387,14 @@ def test_a_foreign_disk_at_the_slot_in_the_middle_is_refused() -> None:
     assert refusals(at, request()) == ["slot_taken"]
 
 
+@pytest.mark.parametrize(
+    "there", [[], [vm_disk(lun_id=BLANK)], [vm_disk(lun_id=None, attachment="unresolved_pass_through")]]
+)
+def test_a_source_that_left_its_slot_before_the_downtime_is_told(there: list[dict[str, Any]]) -> None:
+    at = situation(the_vm=vm(disks=there), record=recorded(stage="prepared"))
+    assert "source_moved" in refusals(at, request())
+
+
 def test_an_empty_drive_that_a_broken_attach_left_is_used() -> None:
     empty = vm_disk(lun_id=None)
     at = situation(the_vm=off(disks=[empty]), record=recorded(stage="named"))
