@@ -219,6 +219,7 @@ class Case:
         self._rest: tuple[str, list[str]] | None = None
         self._request: bytes | None = None
         self._state = ""
+        self._before_rerun: Glance | None = None
         self._after_rerun: Glance | None = None
         self._turns: _Turns | None = None
 
@@ -255,6 +256,7 @@ class Case:
         """The command is given again and runs to its end, while this run hangs in its exchange."""
         if not self.command.parent_killed:
             self.world.clock.advance(LEASE_S)
+        self._before_rerun = self.watch.look()
         command = Command()
         self.runs.append(command)
         _in_thread(lambda: self.stage.go_on(command))
@@ -326,11 +328,11 @@ class Case:
 
     def _changed_afterwards(self, now: Glance) -> Iterator[str]:
         """What a run did after another one had taken over and finished; a set of its own, from its start, it may make."""
-        then = self._after_rerun
-        if then is None or self.runs[1].status != 0:
+        before, then = self._before_rerun, self._after_rerun
+        if before is None or then is None or self.runs[1].status != 0:
             return
         for name, text in then.sets.items():
-            if now.sets.get(name) != text:
+            if before.sets.get(name) != text and now.sets.get(name) != text:
                 yield f"the overtaken run changed the record {name} after the other one had finished it"
         if self.command.parent_killed:
             for what in ("sets", "runs", "starts", "versions"):
