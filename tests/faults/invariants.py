@@ -41,7 +41,7 @@ class Glance:
         sets: text of every record, by host and set id.
         versions: what each machine's catalog lists.
         starts: how many backups began on each machine (events 1).
-        runs: names of our backup tasks on each machine, without the helpers.
+        runs: names of our backup tasks on each machine, without the helpers; also of those that somebody has deleted since.
         disks: a number for each LUN that changes with every write to it.
         quiesced: guests whose applications the hook has stopped.
     """
@@ -63,10 +63,16 @@ def glance(world: Any) -> Glance:
         sets=dict(_records(world)),
         versions={one.name: frozenset(v.version_id for v in one.backup.catalog) for one in _windows(world)},
         starts={one.name: sum(e.event_id == STARTED for e in one.event_log.query(EVENTS)) for one in _windows(world)},
-        runs={one.name: frozenset(run_names(one)) for one in _windows(world)},
+        runs={one.name: _runs(one) for one in _windows(world)},
         disks={name: lun.content.version for name, lun in world.luns.items()},
         quiesced=frozenset(getattr(world, "quiesced", ())),
     )
+
+
+def _runs(machine: Any) -> frozenset[str]:
+    seen: dict[str, set[str]] = machine.world.__dict__.setdefault("runs_seen", {})
+    seen.setdefault(machine.name, set()).update(run_names(machine))
+    return frozenset(seen[machine.name])
 
 
 def _windows(world: Any) -> list[Any]:
