@@ -21,7 +21,7 @@ from typing import Any
 
 from simulator.file_system import FileSystemError
 
-from .invariants import glance, leases, record_of
+from .invariants import BASE, HKLM, glance, leases, record_of
 
 JOBS = "C:\\Windows\\Logs\\hyperv.passthrough"
 YOUNG_S = 3000  # of a set: well within the skew that is allowed
@@ -64,6 +64,7 @@ def _state(world: Any) -> Any:
         "disks": now.disks,
         "quiesced": sorted(now.quiesced),
         "leases": sorted(_leases(world)),
+        "other records": sorted(_other_records(world)),
         "machines": [_machine(machine) for machine in world.machines if machine.os.family == "windows"],
         "start actions": [(vm.name, vm.settings.automatic_startup_action, vm.guest_runs) for vm in world.vms],
     }
@@ -82,6 +83,15 @@ def _leases(world: Any) -> Iterator[Any]:
         for entry in entries:
             expires = datetime.fromisoformat(str(entry["expires"]).replace("Z", "+00:00"))
             yield name, entry.get("state"), expires < world.clock.utc()
+
+
+def _other_records(world: Any) -> Iterator[str]:
+    """Whatever else we keep in a host's registry, such as what a migration remembers."""
+    for host in world.hosts:
+        base = host.registry.find(HKLM, BASE)
+        for group in base.subkeys.values() if base is not None else ():
+            for one in group.subkeys.values() if group.name not in ("Sets", "Leases") else ():
+                yield from (_nameless(f"{group.name} {name} {value.data}") for name, value in one.values.values())
 
 
 def _machine(machine: Any) -> Any:
