@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backup_scene import error_of, host_text, vm_text, world_text
+from backup_scene import error_of, hook_files, host_text, vm_text, world_text
 from restore_scene import SHARE, Restored, disks_of, lose
 from simulator.mishaps import mishap
 
@@ -160,3 +161,45 @@ def test_a_guest_that_never_answers_leaves_the_vm_running_and_a_rerun_goes_on_th
     assert run.status == 0, run.output
     assert here.record()["state"] == "restored"
     assert here.vm.settings.automatic_startup_action == 4
+
+
+@pytest.mark.gates
+def test_only_the_guest_phase_brings_back_one_named_disk_of_a_running_vm(here: Restored) -> None:
+    trees = here.trees()
+    mishap(here.world, "write_file", machine="sql01", path=r"S:\mistake.txt", text="should not be here")
+    kept = here.restore(phase="guest", id="look")
+    assert kept.status == 0, kept.output
+    assert here.trees()["sql01:S"] != trees["sql01:S"]
+    run = here.restore(phase="guest", id="named", overwrite_disks=["SCSI 0:2"], volumes=["S"])
+    assert run.status == 0, run.output
+    assert here.trees()["sql01:S"] == trees["sql01:S"]
+    assert here.vm.state == RUNNING
+    assert here.methods("hv01", "RequestStateChange") == 0
+    assert here.world.check() == []
+
+
+@pytest.mark.gates
+def test_applications_are_held_before_their_disks_are_attached_and_started_after_the_data(
+    here: Restored, tmp_path: Path
+) -> None:
+    trees = here.trees()
+    log, hooks = hook_files(tmp_path)
+    attached: list[str] = []
+    here.at(
+        {"machine": "hv01", "method": "AddResourceSettings"},
+        lambda _machine: attached.append(f"attach after {log.read_text().split()} in state {here.vm.state}"),
+        count=0,
+    )
+    lose(here)
+    mishap(here.world, "overwrite_lun", lun="sql01-data")
+    run = here.restore(
+        boot_without_data_disks=True,
+        before_guest_tasks=hooks["quiesce_tasks"],
+        after_guest_tasks=hooks["unquiesce_tasks"],
+    )
+    assert run.status == 0, run.output
+    assert log.read_text().split() == ["quiesce", "unquiesce"]
+    assert set(attached) == {f"attach after ['quiesce'] in state {RUNNING}"}
+    assert here.trees()["sql01:S"] == trees["sql01:S"]
+    assert list(here.slots().values()) == ["sql01-data"]
+    assert here.world.check() == []
