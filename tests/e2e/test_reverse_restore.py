@@ -121,6 +121,7 @@ def test_a_finished_restore_run_again_changes_nothing(here: Restored) -> None:
     again = here.restore()
     assert again.status == 0, again.output
     assert [task.task for task in again.tasks if task.result.get("changed")] == []
+    assert "nothing was left to do" in again.output
     assert (here.world.digests(), here.record()) == before
 
 
