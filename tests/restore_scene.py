@@ -29,6 +29,9 @@ class Restored(Scene):
         given = json.dumps({f"reverse_restore_{name}": value for name, value in chosen.items()})
         return self.lab.run(PLAYBOOK, "--limit", "sql01", "-e", given, *arguments)
 
+    def vm_exists(self) -> bool:
+        return any(vm.name == "sql01" for vm in self.world.vms)
+
     def lun(self) -> str:
         """UniqueId of the pass-through LUN as the host shows it."""
         return str(self.world.luns["sql01-data"].identity.unique_id)

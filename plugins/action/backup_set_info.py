@@ -24,6 +24,7 @@ if t.TYPE_CHECKING:
 
 _LISTING_TIMEOUT_S = 900.0
 _MAX_COPY_BYTES = 1024 * 1024
+_READ, _RC = "copy.txt", "type.rc"
 
 
 class ActionModule(HypervAction):
@@ -157,14 +158,36 @@ def _controller_copy(path: str) -> sets.BackupSet:
 
 
 def _host_copy(run: Run, path: str) -> sets.BackupSet:
-    """A copy beside a backup, read by the account of the connection; `type` is the only reader that every Windows has."""
-    from ..plugin_utils._backup.detached_job import argument
+    """A copy beside a backup; `type` is the only reader that every Windows has.
 
-    shell = run.client.run(f"type {argument(path)}", max_output_bytes=_MAX_COPY_BYTES)
-    if shell.exit_code != 0:
+    A file on the host is read by the account of the connection. That account has no second hop, so that a share is read by a
+    small job as SYSTEM, which is the computer account there, as the one that wrote it was.
+    """
+    from ..plugin_utils._backup.detached_job import DetachedJobs, Step, argument
+
+    command = f"type {argument(path)}"
+    if not path.startswith("\\\\"):
+        shell = run.client.run(command, max_output_bytes=_MAX_COPY_BYTES)
+        data = shell.stdout if shell.exit_code == 0 else b""
+    else:
+        jobs = DetachedJobs(run.client)
+        run_id = f"copy.read.{run.new_id().lower()}"
+        try:
+            seen = jobs.run_small(
+                run_id,
+                (Step(command=command, output=_READ, exit_code=_RC),),
+                f"reading {path}",
+                exit_code=_RC,
+                files=[_READ],
+                waiting=waiting_of(run, timeout_s=_LISTING_TIMEOUT_S, poll_s=float(run.arguments["poll_interval"])),
+            )
+        finally:
+            jobs.discard(run_id)
+        data = seen.files.get(_READ, b"") if seen.exit_code(_RC) == 0 else b""
+    if not data:
         raise TaskError(
             "copy_unreadable",
-            f"the copy {path} could not be read on {run.target}; name the .reg file beside the backup (a share may refuse the "
-            "connection's account: copy the file to the host first)",
+            f"the copy {path} could not be read on {run.target}; name the .reg file beside the backup, and give the computer "
+            "account of that host rights on its share",
         )
-    return parse_reg_export(shell.stdout)
+    return parse_reg_export(data)

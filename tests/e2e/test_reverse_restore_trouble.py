@@ -162,3 +162,31 @@ def test_a_rebuilt_host_restores_from_the_copy_beside_the_backup_onto_its_new_sw
     assert here.vm.state == RUNNING
     assert here.trees()["sql01:S"] == trees["sql01:S"]
     assert here.world.check() == []
+
+
+def test_another_host_takes_the_vm_over_from_a_share(here: Restored) -> None:
+    backed_up = here.backup("--limit", "sql01", guest_target=SHARE, host_target=SHARE)
+    assert backed_up.status == 0, backed_up.output
+    trees, record = here.trees(), here.record()
+    lose(here)
+    mishap(here.world, "map_lun", lun="sql01-data", machine="hv02")
+    here.lab.guests["sql01"].update(hyperv_host="hv02", hyperv_vm=record["vm"]["id"])
+    run = here.restore(set_source=record["copies"][-1])
+    assert run.status == 0, run.output
+    assert here.vm.host.name == "hv02"
+    assert here.vm.state == RUNNING
+    assert list(here.slots().values()) == ["sql01-data"]
+    assert here.trees()["sql01:S"] == trees["sql01:S"]
+    assert here.world.check() == []
+
+
+def test_a_guest_phase_without_a_way_into_the_guest_is_refused_before_the_host_phase(here: Restored) -> None:
+    lose(here)
+    mishap(here.world, "overwrite_lun", lun="sql01-data")
+    before = here.world.digests()
+    here.lab.guests["sql01"]["ansible_connection"] = "ssh"
+    run = here.restore()
+    assert run.status == 2
+    assert "has the connection ssh" in str(run.failures()[0].result["msg"])
+    assert here.world.digests() == before
+    assert not here.vm_exists()
