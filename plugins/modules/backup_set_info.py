@@ -31,7 +31,7 @@ options:
       - Where the sets are read. V(registry) is the host's registry.
       - >-
         A text that begins with V(/) is a set's JSON copy on the controller; any other text is the path of a set's C(.reg) copy on the host,
-        such as the one beside the backup.
+        such as the one beside the backup. A share is read as the host's computer account.
     type: str
     default: registry
   relist:
