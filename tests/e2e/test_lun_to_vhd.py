@@ -602,6 +602,7 @@ def sentences(run: PlaybookRun) -> str:
 DISKS = [{"lun": SOURCE, "destination_lun": TARGET, "confirm_size_bytes": TARGET_BYTES, "drive_letter": "V"}]
 
 
+@pytest.mark.core
 def test_the_playbook_reports_migrates_and_leaves_the_guest_as_it_was(here: Scene) -> None:
     before = here.world.digests()
     report = play(here, "--check")

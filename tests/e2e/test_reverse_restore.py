@@ -40,6 +40,7 @@ def here(lab: Callable[[str], Any]) -> Restored:
     return scene
 
 
+@pytest.mark.core
 def test_a_vm_whose_disks_are_all_noise_and_renumbered_comes_back_byte_for_byte(here: Restored) -> None:
     trees, images = here.trees(), here.images()
     at_boot: dict[str, str] = {}
@@ -60,6 +61,7 @@ def test_a_vm_whose_disks_are_all_noise_and_renumbered_comes_back_byte_for_byte(
     assert here.record()["state"] == "restored"
 
 
+@pytest.mark.core
 def test_newer_data_on_a_lun_that_survived_is_kept_and_not_one_byte_of_it_is_written(here: Restored) -> None:
     mishap(here.world, "write_file", machine="sql01", path=r"S:\newer.txt", text="written after the backup")
     mishap(here.world, "stop_vm", vm="sql01")
