@@ -65,6 +65,9 @@ def test_everything_that_forbids_a_restore_is_found_before_anything_is_changed(h
     assert kinds(here.restore("--check")) == {"host_not_seen"}
     accepted = here.restore("--check", accept_unseen_hosts=["hv02"])
     assert accepted.status == 0, accepted.output
+    unlisted = here.restore("--check", accept_unseen_hosts=["hv02"], hosts_expected=["hv01", "hv02", "hv07"])
+    assert kinds(unlisted) == {"host_not_seen"}
+    assert "hv07" in str(plan_of(unlisted)["message"])
 
     here.lab.guests["app01"]["hyperv_vm"] = "sql01-twin"
     wrong = here.lab.run(
@@ -190,3 +193,60 @@ def test_a_guest_phase_without_a_way_into_the_guest_is_refused_before_the_host_p
     assert "has the connection ssh" in str(run.failures()[0].result["msg"])
     assert here.world.digests() == before
     assert not here.vm_exists()
+
+
+def test_a_lun_of_a_new_array_takes_the_place_of_the_lost_one(here: Restored) -> None:
+    trees, old = here.trees(), here.lun()
+    lose(here)
+    new = str(mishap(here.world, "replace_lun", lun="sql01-data", size="160M"))
+    assert kinds(here.restore("--check")) == {"lun_missing"}
+    run = here.restore(lun_map={old: new})
+    assert run.status == 0, run.output
+    assert list(here.slots().values()) == ["sql01-data"]
+    assert here.lun() == new
+    assert here.trees()["sql01:S"] == trees["sql01:S"]
+    assert here.vm.state == RUNNING
+    assert here.world.check() == []
+
+
+ISCSI_VM = """
+  - name: sql01
+    host: hv01
+    generation: 2
+    disks:
+      - {slot: "scsi 0:0", vhd: 'D:\\VMs\\sql01\\os.vhdx', size: 16M}
+    guest:
+      address: 127.40.1.1
+      iscsi: [sql01-data]
+      disks:
+        - slot: "scsi 0:0"
+          partitions: [{letter: C, label: Windows, boot: true, files: {count: 3, size: 64K}}]
+        - lun: sql01-data
+          partitions: [{letter: S, label: Data, files: {count: 3, size: 256K}}]
+"""
+
+
+@pytest.mark.core
+def test_a_guest_logs_in_to_its_own_iscsi_lun_again_and_gets_its_files_back(lab: Callable[[str], Any]) -> None:
+    secret = "Sesame-Open-123"
+    text = world_text(ISCSI_VM).replace("luns: [sql01-data]", "luns: []")
+    lun = f"id: sql01-data, size: 136M, chap: {{user: sql, secret: {secret}}}"
+    here = Restored(lab(text.replace("id: sql01-data, size: 24M", lun)))
+    saved = here.backup(guest_target=SHARE)
+    assert saved.status == 0, saved.output
+    trees = here.trees()
+    target = here.record()["disks"][-1]["evidence"]["guest"]["iscsi"]["target"]
+    lose(here)
+    mishap(here.world, "overwrite_lun", lun="sql01-data")
+    here.at(
+        {"machine": "hv01", "method": "RequestStateChange"},
+        lambda _machine: mishap(here.world, "forget_iscsi", machine="sql01"),
+    )
+    assert kinds(here.restore("--check")) == {"chap_secret_missing"}
+    run = here.restore(chap_secrets={target: {"user": "sql", "secret": secret}})
+    assert run.status == 0, run.output
+    assert here.trees()["sql01:S"] == trees["sql01:S"]
+    assert here.record()["state"] == "restored"
+    assert secret not in run.output
+    assert secret not in here.record_text(here.record()["set_id"])
+    assert here.world.check() == []
