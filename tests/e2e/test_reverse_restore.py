@@ -17,7 +17,7 @@ from simulator.mishaps import mishap
 
 pytestmark = pytest.mark.e2e
 
-RUNNING = 2
+OFF, RUNNING = 3, 2
 
 
 @pytest.fixture
@@ -205,4 +205,35 @@ def test_applications_are_held_before_their_disks_are_attached_and_started_after
     assert set(attached) == {f"attach after ['quiesce'] in state {RUNNING}"}
     assert here.trees()["sql01:S"] == trees["sql01:S"]
     assert list(here.slots().values()) == ["sql01-data"]
+    assert here.world.check() == []
+
+
+@pytest.mark.gates
+def test_a_running_vm_that_is_named_is_shut_down_exported_and_replaced_and_its_lun_keeps_what_is_newer(
+    here: Restored,
+) -> None:
+    images, states = here.images(), []
+    mishap(here.world, "write_file", machine="sql01", path=r"C:\broken.txt", text="the update that broke Windows")
+    mishap(here.world, "write_file", machine="sql01", path=r"S:\newer.txt", text="written after the backup")
+    newer, mark = here.trees()["sql01:S"], here.world.mark()
+    at_boot: list[dict[str, str]] = []
+    here.at(
+        {"machine": "hv01", "method": "RequestStateChange"}, lambda _machine: at_boot.append(here.images()), count=0
+    )
+    here.at(
+        {"machine": "hv01", "method": "ExportSystemDefinition"}, lambda _machine: states.append(here.vm.state), count=0
+    )
+    wrong = here.restore(overwrite_vm="11111111-2222-3333-4444-555555555555")
+    assert wrong.status == 2
+    assert here.vm.state == RUNNING
+    run = here.restore(overwrite_vm=here.vm.id)
+    assert run.status == 0, run.output
+    assert states == [OFF]
+    assert at_boot[-1] == images
+    assert here.trees()["sql01:S"] == newer
+    assert here.world.written_since(mark)["sql01-data"] == 0
+    assert here.vm.state == RUNNING
+    again = here.restore(overwrite_vm=here.vm.id)
+    assert again.status == 0, again.output
+    assert [task.task for task in again.tasks if task.result.get("changed")] == []
     assert here.world.check() == []
