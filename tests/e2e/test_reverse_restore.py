@@ -95,6 +95,8 @@ def test_a_living_vm_is_refused_and_everything_that_forbids_the_restore_comes_in
     assert run.status == 2
     said = next(str(task.result["msg"]) for task in run.failures())
     assert "overwrite_vm" in said
+    assert "prefix reverse_restore_" in said
+    assert [task.task for task in run.tasks if task.result.get("changed")] == []
     assert here.lun() in said
     assert here.world.digests() == before
     assert here.vm.state == RUNNING

@@ -99,7 +99,7 @@ def restore_summary(statuses: Iterable[View]) -> list[str]:
             lines.append(
                 f"  {_label(disk)} ({_size(disk.get('size_bytes'))}) {action}{checked}: {known.get('evidence')}"
             )
-        if state in ("planned", "refused"):
+        if state == "planned":
             lines.extend(f"  {number}. {step}" for number, step in enumerate(plan.get("steps") or [], start=1))
         lines.extend(f"  note: {note}" for note in plan.get("notes") or [])
     return lines

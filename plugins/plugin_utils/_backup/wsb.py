@@ -43,8 +43,6 @@ from .wbadmin_text import (
     lists_letter,
     lists_name,
     log_paths,
-    says_busy,
-    says_syntax_error,
     version_ids,
 )
 from .wsb_job import (
@@ -64,6 +62,7 @@ from .wsb_job import (
     events_of,
     events_step,
     interrupted,
+    own_words,
     with_output,
 )
 
@@ -220,26 +219,15 @@ def items_steps(version: str, target: str) -> tuple[Step, ...]:
 
 def judge(look: JobLook, request: BackupRequest) -> Binding:
     """What a finished run proves, from its files alone. Never raises: what cannot be read is a failure with its kind."""
-    exit_code = look.exit_code(RC)
-    log = look.files.get(LOG, b"")
-    said = last_lines(log)
-    if exit_code is None:
-        return _failure("interrupted", "wbadmin left no exit code", said)
-    if exit_code != 0 and says_busy(log):
-        return _failure("busy", "another backup or recovery runs on the machine", said)
-    if exit_code == 9009:
-        return _failure(
-            "wbadmin_missing",
-            "wbadmin was not found; install the feature with 'Install-WindowsFeature Windows-Server-Backup'",
-            "",
-        )
-    if exit_code != 0 and says_syntax_error(log):
-        return _failure("wbadmin_refused", "wbadmin did not accept the command line", said)
+    failure = own_words(look)
+    if failure is not None:
+        return _failure(*failure)
+    exit_code, said = look.exit_code(RC) or 0, last_lines(look.files.get(LOG, b""))
     try:
         baseline = baseline_of(look)
         events = events_of(look, EVENTS, EVENTS_RC)
     except EventsUnreadable as err:
-        return _failure("events_unreadable", f"the event log {CHANNEL} could not be read ({err})", said)
+        return _failure("events_unreadable", with_output(f"the event log {CHANNEL} could not be read ({err})", said))
     binding = bind_version(
         events,
         baseline=baseline,
@@ -270,8 +258,8 @@ def judge(look: JobLook, request: BackupRequest) -> Binding:
     return dataclasses.replace(binding, kind=kind, message=with_output(message, said))
 
 
-def _failure(kind: str, message: str, said: str) -> Binding:
-    return Binding(state="failed", kind=kind, message=with_output(message, said))
+def _failure(kind: str, message: str) -> Binding:
+    return Binding(state="failed", kind=kind, message=message)
 
 
 def items_found(data: bytes, request: BackupRequest) -> tuple[list[str], list[str]]:

@@ -21,7 +21,7 @@ from .backup_events import CHANNEL, EventsUnreadable, newest_record_id, read_eve
 from .detached_job import DetachedJobs, JobLook, MachineClient, Step
 from .engine import Job, JobStatus, Waiting, wait_for
 from .errors import BackupError
-from .wbadmin_text import percent
+from .wbadmin_text import last_lines, percent, says_busy, says_syntax_error
 
 NAME = "wsb"
 MAX_EVENTS_READ = 40  # a run writes about five; each can have many kilobytes
@@ -70,6 +70,24 @@ def events_of(look: JobLook, name: str, exit_code: str) -> tuple[Any, ...]:
 
 def with_output(message: str, said: str) -> str:
     return f"{message}; wbadmin printed: {said}" if said else message
+
+
+def own_words(look: JobLook) -> tuple[str, str] | None:
+    """Why a finished run cannot have worked, as wbadmin itself says: kind and message; None when only events can tell."""
+    exit_code, log = look.exit_code(RC), look.files.get(LOG, b"")
+    said = last_lines(log)
+    if exit_code is None:
+        return "interrupted", with_output("wbadmin left no exit code", said)
+    if exit_code != 0 and says_busy(log):
+        return "busy", with_output("another backup or recovery runs on the machine", said)
+    if exit_code == 9009:
+        return (
+            "wbadmin_missing",
+            "wbadmin was not found; install the feature with 'Install-WindowsFeature Windows-Server-Backup'",
+        )
+    if exit_code != 0 and says_syntax_error(log):
+        return "wbadmin_refused", with_output("wbadmin did not accept the command line", said)
+    return None
 
 
 def foreign_jobs(processes: Iterable[RunningProcess]) -> list[str]:

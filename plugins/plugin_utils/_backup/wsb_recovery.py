@@ -34,8 +34,6 @@ from .wbadmin_text import (
     lists_guid,
     lists_letter,
     log_paths,
-    says_busy,
-    says_syntax_error,
     version_ids,
     version_moment,
 )
@@ -55,6 +53,7 @@ from .wsb_job import (
     events_of,
     events_step,
     interrupted,
+    own_words,
     with_output,
 )
 
@@ -159,26 +158,15 @@ class Proof:
 
 def judge_recovery(look: JobLook, request: RestoreRequest) -> Proof:
     """What the files of a finished run prove. Never raises: what cannot be read is a failure with its kind."""
-    exit_code = look.exit_code(RC)
-    log = look.files.get(LOG, b"")
-    said = last_lines(log)
-    if exit_code is None:
-        return _failure("interrupted", "wbadmin left no exit code", said)
-    if exit_code != 0 and says_busy(log):
-        return _failure("busy", "another backup or recovery runs on the machine", said)
-    if exit_code == 9009:
-        return _failure(
-            "wbadmin_missing",
-            "wbadmin was not found; install the feature with 'Install-WindowsFeature Windows-Server-Backup'",
-            "",
-        )
-    if exit_code != 0 and says_syntax_error(log):
-        return _failure("wbadmin_refused", "wbadmin did not accept the command line", said)
+    failure = own_words(look)
+    if failure is not None:
+        return _failure(*failure)
+    exit_code, said = look.exit_code(RC) or 0, last_lines(look.files.get(LOG, b""))
     try:
         baseline = baseline_of(look)
         events = events_of(look, EVENTS, EVENTS_RC)
     except EventsUnreadable as err:
-        return _failure("events_unreadable", f"the event log {CHANNEL} could not be read ({err})", said)
+        return _failure("events_unreadable", with_output(f"the event log {CHANNEL} could not be read ({err})", said))
     proof = bind_recovery(events, baseline=baseline, limit=MAX_EVENTS_READ, exit_code=exit_code, kind=request.kind)
     if proof.state == "succeeded":
         return proof
@@ -290,8 +278,8 @@ def items_named(data: bytes, items: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _failure(kind: str, message: str, said: str) -> Proof:
-    return Proof(state="failed", kind=kind, message=with_output(message, said))
+def _failure(kind: str, message: str) -> Proof:
+    return Proof(state="failed", kind=kind, message=message)
 
 
 def _codes(event: BackupEvent) -> str:

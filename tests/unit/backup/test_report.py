@@ -62,3 +62,9 @@ def test_a_vm_that_never_got_a_plan_has_its_sentence_and_vms_come_by_name() -> N
     lines = restore_summary([status(), failed])
     assert lines[0] == "app01: FAILED. No set."
     assert lines[1].startswith("erp01: PLANNED")
+
+
+def test_a_refused_restore_lists_no_steps() -> None:
+    lines = restore_summary([status(state="refused")])
+    assert "  SCSI 0:1 (48 MiB) keep: as recorded" in lines
+    assert not [line for line in lines if "start it" in line]
