@@ -38,6 +38,9 @@ BOUNDARY = "Encrypted Boundary"
 SPNEGO_PROTOCOL = "application/HTTP-SPNEGO-session-encrypted"
 MUTUAL = "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual"
 _SIGNATURE = b"NTLMSSP\x00"
+_STORE_VARIABLE = "NTLM_USER_FILE"
+# Always there (empty means none): other threads may walk through the environment, which must not grow or shrink meanwhile.
+os.environ.setdefault(_STORE_VARIABLE, "")
 _PROCESS_LOCK = threading.Lock()
 
 
@@ -115,15 +118,12 @@ class NtlmSession:
         with _PROCESS_LOCK, tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "accounts"
             path.write_text(line, encoding="utf-8")
-            before = os.environ.get("NTLM_USER_FILE")
-            os.environ["NTLM_USER_FILE"] = str(path)
+            before = os.environ[_STORE_VARIABLE]
+            os.environ[_STORE_VARIABLE] = str(path)
             try:
                 yield
             finally:
-                if before is None:
-                    del os.environ["NTLM_USER_FILE"]
-                else:
-                    os.environ["NTLM_USER_FILE"] = before
+                os.environ[_STORE_VARIABLE] = before
 
     def unseal(self, content_type: str, body: bytes) -> bytes:
         """The message inside a multipart/encrypted body; Undecipherable when there is none for this connection."""
