@@ -575,6 +575,31 @@ _CIMV2_CLASSES = (
             "boolean": "BootVolume SystemVolume DirtyBitSet Automount",
         },
     ),
+    _class(
+        CIMV2,
+        "Win32_LogicalDisk",
+        keys="DeviceID",
+        properties={"string": "DeviceID VolumeName FileSystem", "uint32": "DriveType", "uint64": "Size FreeSpace"},
+    ),
+    _class(
+        CIMV2,
+        "Win32_ShadowCopy",
+        keys="ID",
+        properties={
+            "string": "ID SetID ProviderID VolumeName DeviceObject ExposedName ExposedPath OriginatingMachine ServiceMachine",
+            "uint32": "State Count",
+            "datetime": "InstallDate",
+            "boolean": "Persistent ClientAccessible NoAutoRelease NoWriters Transportable NotSurfaced HardwareAssisted "
+            "Differential Plex Imported ExposedRemotely ExposedLocally",
+        },
+    ),
+    # documentation: references to Win32_Volume, which are its keys
+    _class(
+        CIMV2,
+        "Win32_ShadowStorage",
+        keys="Volume DiffVolume",
+        properties={"reference:Win32_Volume": "Volume DiffVolume", "uint64": "AllocatedSpace MaxSpace UsedSpace"},
+    ),
     _class(CIMV2, "CIM_LogicalFile", keys="Name", properties=_FILE),
     _class(
         CIMV2,
