@@ -18,17 +18,20 @@ from pathlib import Path
 
 from ..plugin_utils._backup import backup_set as sets
 from ..plugin_utils._backup.detached_job import DetachedJobs
+from ..plugin_utils._backup.engine import check_vss_backup_types
+from ..plugin_utils._backup.engines import engine as engine_named
 from ..plugin_utils._backup.errors import BackupError
 from ..plugin_utils._backup.restore_record import FINISHED, begin_restore, check_restore_id, end_restore, find_restore
 from ..plugin_utils._backup.set_choice import phases_of, refusal
 from ..plugin_utils._backup.set_copy import copy_path, copy_set
 from ..plugin_utils._backup.set_recording import attempt_of, judged, new_set, sentence_of
 from ..plugin_utils._backup.set_store import REGISTRY_BASE, SetStore
-from ..plugin_utils._backup.target import parse_target
-from ..plugin_utils._backup.wsb import check_vss_backup_types
 from ..plugin_utils._guard import Guard, strategy_of, waiting_of
 from ..plugin_utils._hyperv import Registry, observe_host, utc_now
 from ..plugin_utils._task import HypervAction, Outcome, Run, TaskError
+
+if t.TYPE_CHECKING:
+    from ..plugin_utils._backup.engine import Phase
 
 _COPY_TIMEOUT_S = 900.0
 
@@ -45,8 +48,10 @@ class ActionModule(HypervAction):
             "set_id": {"type": "str"},
             "lease": {"type": "str"},
             "coverage": {"type": "dict"},
-            "guest_engine": {"type": "str", "choices": ["wsb"], "default": "wsb"},
-            "host_engine": {"type": "str", "choices": ["wsb"], "default": "wsb"},
+            "guest_engine": {"type": "str", "choices": ["command", "wsb"], "default": "wsb"},
+            "host_engine": {"type": "str", "choices": ["command", "diskshadow", "export", "wsb"], "default": "wsb"},
+            "guest_engine_options": {"type": "dict", "default": {}},
+            "host_engine_options": {"type": "dict", "default": {}},
             "guest_target": {"type": "str"},
             "host_target": {"type": "str"},
             "guest_vss_backup_type": {"type": "str", "choices": ["copy", "full"], "default": "copy"},
@@ -93,8 +98,11 @@ class ActionModule(HypervAction):
     def _open(self, run: Run) -> Outcome:
         arguments, coverage = run.arguments, run.arguments["coverage"]
         check_vss_backup_types(arguments["guest_vss_backup_type"], arguments["host_vss_backup_type"])
-        for target in filter(None, (arguments["guest_target"], arguments["host_target"])):
-            parse_target(target)
+        for phase in sets.PHASES:
+            entry, as_phase = engine_named(arguments[f"{phase}_engine"]), t.cast("Phase", phase)
+            entry.options(arguments[f"{phase}_engine_options"], as_phase)
+            if arguments[f"{phase}_target"]:
+                entry.target_kind(arguments[f"{phase}_target"])
         if arguments["hold_slot"]:
             self._check_strategy()
         view = observe_host(run.client, vms=[arguments["vm"]]).to_dict()
@@ -240,11 +248,12 @@ class ActionModule(HypervAction):
         """Write the copies that were asked for and are not there; one that fails is a warning, the set itself is safe."""
         arguments, changed = run.arguments, item
         target, folder = arguments["host_target"], arguments["controller_copy"]
-        if arguments["copy_beside_backup"] and target and copy_path(item, target) not in item.copies:
+        if arguments["copy_beside_backup"] and target:
             waiting = waiting_of(run, timeout_s=_COPY_TIMEOUT_S, poll_s=float(arguments["poll_interval"]))
             try:
-                path = copy_set(DetachedJobs(run.client), item, target, waiting)
-                changed = sets.add_copy(changed, path, utc_now(run.client))
+                if copy_path(item, target) not in item.copies:  # raises for a target that is no place in a file system
+                    path = copy_set(DetachedJobs(run.client), item, target, waiting)
+                    changed = sets.add_copy(changed, path, utc_now(run.client))
             except BackupError as err:
                 warnings.append(str(err))
         if not folder or _controller_path(folder, item) in item.copies:

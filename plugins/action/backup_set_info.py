@@ -9,10 +9,12 @@ import typing as t
 from pathlib import Path
 
 from ..plugin_utils._backup import backup_set as sets
+from ..plugin_utils._backup.engine import Workplace
+from ..plugin_utils._backup.engines import engine as engine_named
+from ..plugin_utils._backup.errors import BackupError
 from ..plugin_utils._backup.set_choice import Choice, choose_set, listings_of, parse_moment, relisted
 from ..plugin_utils._backup.set_copy import parse_reg_export
 from ..plugin_utils._backup.set_store import REGISTRY_BASE, SetStore
-from ..plugin_utils._backup.target import parse_target
 from ..plugin_utils._guard import waiting_of
 from ..plugin_utils._hyperv import Registry, machine_facts, utc_now
 from ..plugin_utils._query import select
@@ -106,12 +108,9 @@ class _Lister:
     """Lists the targets of sets again, each target once; a set whose version is gone is marked `lost` in the registry."""
 
     def __init__(self, run: Run) -> None:
-        from ..plugin_utils._backup.wsb_recovery import WindowsServerRecovery
-
-        waiting = waiting_of(run, timeout_s=_LISTING_TIMEOUT_S, poll_s=float(run.arguments["poll_interval"]))
+        self._waiting = waiting_of(run, timeout_s=_LISTING_TIMEOUT_S, poll_s=float(run.arguments["poll_interval"]))
         self._run = run
-        self._engine = WindowsServerRecovery(run.client, helper_waiting=waiting)
-        self._answers: dict[tuple[str, str], Sequence[str] | str] = {}
+        self._answers: dict[tuple[str, ...], Sequence[str] | str] = {}
         self._machine = machine_facts(run.client).computer_name
         self.versions: list[dict[str, t.Any]] = []
 
@@ -122,7 +121,7 @@ class _Lister:
             machine=self._machine,
             targets={},
             list_versions=self._list_versions,
-            is_share=lambda target: parse_target(target).kind == "share",
+            is_share=lambda attempt, target: engine_named(attempt.engine).target_kind(target) == "share",
         )
         self.versions += [one.to_dict() for one in listings]
         marked = relisted(item, listings, utc_now(run.client))
@@ -131,13 +130,21 @@ class _Lister:
         run.changed = True
         return SetStore(Registry(run.client, REGISTRY_BASE)).write(marked)
 
-    def _list_versions(self, target: str, computer: str) -> Sequence[str] | str:
+    def _list_versions(self, attempt: sets.Attempt, target: str) -> Sequence[str] | str:
         from ..plugin_utils._restore import list_target
 
-        key = (target.casefold(), computer.casefold())
-        if key not in self._answers:
-            listing = list_target(self._run, self._engine, "relist", target, computer)
-            self._answers[key] = listing.reason if listing.versions is None else listing.versions
+        key = (attempt.engine, repr(attempt.engine_options), target.casefold(), attempt.machine.casefold())
+        if key in self._answers:
+            return self._answers[key]
+        run, entry = self._run, engine_named(attempt.engine)
+        phase: t.Any = attempt.run_id.split(".")[-2]
+        try:
+            options = entry.options(attempt.engine_options, phase)
+        except BackupError as err:
+            return str(err)  # written by another release of the engine: that proves nothing
+        place = Workplace(client=run.client, waiting=self._waiting, options=options, new_id=run.new_id)
+        listing = list_target(run, entry.restore(place), "relist", target, attempt.machine)
+        self._answers[key] = listing.reason if listing.versions is None else listing.versions
         return self._answers[key]
 
 

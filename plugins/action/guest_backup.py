@@ -10,12 +10,9 @@ import typing as t
 from ..plugin_utils._backup.backup_set import root_listing
 from ..plugin_utils._backup.engine import BackupRequest
 from ..plugin_utils._backup.recheck import guest_changes
-from ..plugin_utils._backup.target import check_target, parse_target
-from ..plugin_utils._backup.wsb import capabilities
 from ..plugin_utils._guard import Guard, NoGuard
 from ..plugin_utils._hyperv import file_evidence, list_root, observe_guest, utc_now
-from ..plugin_utils._hyperv.volumes import mounted_volumes
-from ..plugin_utils._job import OPTIONS, BackupJob, earlier_run, is_under_way, may_be_pruned
+from ..plugin_utils._job import OPTIONS, BackupJob
 from ..plugin_utils._task import HypervAction, Outcome, Run, TaskError
 
 if t.TYPE_CHECKING:
@@ -26,6 +23,7 @@ class ActionModule(HypervAction):
     SPEC: t.ClassVar[dict[str, t.Any]] = {
         "argument_spec": {
             **OPTIONS,
+            "engine": {"type": "str", "choices": ["command", "wsb"], "default": "wsb"},
             "vm_id": {"type": "str", "required": True},
             "coverage": {"type": "dict", "required": True},
             "sentinels": {"type": "list", "elements": "str", "default": []},
@@ -38,13 +36,15 @@ class ActionModule(HypervAction):
     def perform(self, run: Run) -> Outcome:
         arguments = run.arguments
         coverage = arguments["coverage"]
-        target = parse_target(arguments["target"])
         if _plain(coverage.get("vm", {}).get("id")) != _plain(arguments["vm_id"]):
             raise TaskError(
                 "wrong_coverage",
                 f"coverage is of VM {coverage.get('vm', {}).get('id')}, but vm_id is {arguments['vm_id']}; pass the coverage "
                 "of the same VM",
             )
+        host = run.client_of(arguments["hyperv_host"]) if arguments["hyperv_host"] else None
+        guard = Guard(run, host).attach(arguments["lease"]) if host and arguments["lease"] else NoGuard(run)
+        job = BackupJob(run, "guest", guard, reference_clock=None if host is None else lambda: utc_now(host))
         guest = observe_guest(run.client)
         view = guest.to_dict()
         changes = guest_changes(coverage, view)
@@ -54,7 +54,7 @@ class ActionModule(HypervAction):
                 f"the guest is not what was planned for: {'; '.join(changes)}; nothing was backed up, run again",
                 changes=changes,
             )
-        able = capabilities(view["guest"])
+        able = job.capabilities(view["guest"])
         if not able.available or not able.backs_up_volumes:
             raise TaskError(
                 able.kind or "engine_unable", f"{view['guest']['computer_name']} cannot back up: {able.reason}"
@@ -66,15 +66,11 @@ class ActionModule(HypervAction):
             )
         volumes = {volume.path: volume for disk in guest.disks for volume in disk.volumes}
         chosen = [volumes[path] for path in dict.fromkeys(paths)]
-        earlier = earlier_run(run, "guest")
-        if not is_under_way(earlier):
-            check_target(
-                target,
-                volumes=[volume.to_dict() for volume in mounted_volumes(run.client)],
+        if not job.is_under_way:
+            job.check_target(
                 source_paths=paths,
                 left_out_paths=_on_left_out_disks(coverage),
                 needed_bytes=sum(volume.used_bytes or 0 for volume in chosen),
-                may_be_pruned=may_be_pruned(run.client, target),
             )
         request = BackupRequest(
             phase="guest",
@@ -87,13 +83,8 @@ class ActionModule(HypervAction):
         shown = {volume["path"]: volume for disk in view["disks"] for volume in disk["volumes"]}
         evidence = [{**shown[volume.path], "root_listing": _root_listing(run, volume)} for volume in chosen]
         sentinels = [_sentinel(run, path) for path in arguments["sentinels"]]
-        host = run.client_of(arguments["hyperv_host"]) if arguments["hyperv_host"] else None
-        guard = Guard(run, host).attach(arguments["lease"]) if host and arguments["lease"] else NoGuard(run)
-        job = BackupJob(
-            run, request, guard, earlier=earlier, reference_clock=None if host is None else lambda: utc_now(host)
-        )
         more = {"volumes": evidence, "sentinels": sentinels, "machine": view["guest"]["computer_name"]}
-        return job.planned(**more) if run.check_mode else job.run(**more)
+        return job.planned(request, **more) if run.check_mode else job.run(request, **more)
 
 
 def _root_listing(run: Run, volume: GuestVolume) -> dict[str, t.Any] | None:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Task guest_restore: a guest's left-out disks from a backup set. Keeps what is there, restores what is not, proves it.
 
-The rules are `_backup.guest_restore_plan` and `_backup.content_evidence`, the engine is `_backup.wsb_recovery`.
+The rules are `_backup.guest_restore_plan` and `_backup.content_evidence`, the engine is one of `_backup.engines`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from ..plugin_utils._backup.guest_restore_plan import (
 )
 from ..plugin_utils._backup.set_choice import refusal, used_attempt
 from ..plugin_utils._backup.set_store import REGISTRY_BASE
-from ..plugin_utils._backup.wsb import capabilities
 from ..plugin_utils._guard import Guard, NoGuard
 from ..plugin_utils._hyperv import Registry, file_evidence, list_root, observe_guest
 from ..plugin_utils._hyperv.machine import services_on
@@ -44,6 +43,7 @@ class ActionModule(HypervAction):
     SPEC: t.ClassVar[dict[str, t.Any]] = {
         "argument_spec": {
             **OPTIONS,
+            "engine": {"type": "str", "choices": ["command", "wsb"]},
             "vm_id": {"type": "str", "required": True},
             "overwrite_disks": {"type": "list", "elements": "str", "default": []},
             "lun_map": {"type": "dict", "default": {}},
@@ -80,8 +80,9 @@ class _GuestRestore:
         self._guard = guard
         self._version = attempt.version
         self._made_by = attempt.machine
+        self._evidence = attempt.evidence
         self._target = run.arguments["target"] or attempt.target
-        self._jobs = RestoreJobs(run, phase="guest", set_id=item.set_id, guard=guard)
+        self._jobs = RestoreJobs(run, phase="guest", set_id=item.set_id, guard=guard, attempt=attempt)
         self._marks = Registry(run.client, REGISTRY_BASE)
         self._machine = ""
         self._shown: dict[int, dict[str, t.Any]] = {}  # jobs by the volume's number
@@ -163,6 +164,7 @@ class _GuestRestore:
             item=name,
             onto=onto,
             label=label,
+            evidence=self._evidence,
         )
 
     def _identity(self, view: t.Mapping[str, t.Any]) -> list[GuestFinding]:
@@ -198,7 +200,7 @@ class _GuestRestore:
         """
         if not new:
             return []
-        able = capabilities(view["guest"])
+        able = self._jobs.capabilities(view["guest"])
         if not able.available or not able.restores_volumes:
             return [
                 GuestFinding(

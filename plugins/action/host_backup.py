@@ -9,12 +9,9 @@ import typing as t
 
 from ..plugin_utils._backup.engine import BackupRequest
 from ..plugin_utils._backup.recheck import host_changes
-from ..plugin_utils._backup.target import check_target, parse_target
-from ..plugin_utils._backup.wsb import capabilities, windows_server_backup
 from ..plugin_utils._guard import Guard, NoGuard
 from ..plugin_utils._hyperv import observe_host
-from ..plugin_utils._hyperv.volumes import mounted_volumes
-from ..plugin_utils._job import OPTIONS, BackupJob, earlier_run, is_under_way, may_be_pruned
+from ..plugin_utils._job import OPTIONS, BackupJob
 from ..plugin_utils._task import HypervAction, Outcome, Run, TaskError
 
 
@@ -22,6 +19,7 @@ class ActionModule(HypervAction):
     SPEC: t.ClassVar[dict[str, t.Any]] = {
         "argument_spec": {
             **OPTIONS,
+            "engine": {"type": "str", "choices": ["command", "diskshadow", "export", "wsb"], "default": "wsb"},
             "vm": {"type": "str", "required": True},
             "coverage": {"type": "dict"},
             "allow_offline": {"type": "bool", "default": False},
@@ -31,13 +29,13 @@ class ActionModule(HypervAction):
 
     def perform(self, run: Run) -> Outcome:
         arguments = run.arguments
-        parse_target(arguments["target"])
+        guard = Guard(run, run.client).attach(arguments["lease"]) if arguments["lease"] else NoGuard(run)
+        job = BackupJob(run, "host", guard)
         view = observe_host(run.client, vms=[arguments["vm"]], vhd_details=True).to_dict()
         vm = view["vms"][0]
         files = [disk for disk in vm["disks"] if disk["captured_by"] == "host"]
-        earlier = earlier_run(run, "host")
-        if not is_under_way(earlier):
-            self._check(run, view, vm, files)
+        if not job.is_under_way:
+            self._check(run, job, view, vm, files)
         request = BackupRequest(
             phase="host",
             target=arguments["target"],
@@ -47,14 +45,18 @@ class ActionModule(HypervAction):
             vm_state=vm["state"],
             vss_backup_type=arguments["vss_backup_type"],
             left_out_disks=sum(disk["captured_by"] == "guest" for disk in vm["disks"]),
+            disks=vm["disks"],
         )
-        guard = Guard(run, run.client).attach(arguments["lease"]) if arguments["lease"] else NoGuard(run)
-        job = BackupJob(run, request, guard, earlier=earlier)
         more = {"vm": _named(vm), "machine": view["host"]["name"]}
-        return job.planned(**more) if run.check_mode else job.run(**more)
+        return job.planned(request, **more) if run.check_mode else job.run(request, **more)
 
     def _check(
-        self, run: Run, view: t.Mapping[str, t.Any], vm: t.Mapping[str, t.Any], files: t.Sequence[t.Mapping[str, t.Any]]
+        self,
+        run: Run,
+        job: BackupJob,
+        view: t.Mapping[str, t.Any],
+        vm: t.Mapping[str, t.Any],
+        files: t.Sequence[t.Mapping[str, t.Any]],
     ) -> None:
         """Everything that can be known before a backup starts. Raises: TaskError, TargetRefused."""
         arguments = run.arguments
@@ -66,7 +68,7 @@ class ActionModule(HypervAction):
                 f"VM {vm['name']} is not what was planned for: {'; '.join(changes)}; nothing was backed up, run again",
                 changes=changes,
             )
-        able = capabilities({**view["host"], "windows_server_backup": windows_server_backup(run.client)})
+        able = job.capabilities(view["host"])
         if not able.available or not able.backs_up_vms:
             raise TaskError(able.kind or "engine_unable", f"{view['host']['name']} cannot back up VMs: {able.reason}")
         forecast = (coverage or {}).get("consistency_forecast") or {}
@@ -76,11 +78,7 @@ class ActionModule(HypervAction):
                 f"the backup would put VM {vm['name']} into saved state ({forecast.get('reason')}); set allow_offline to "
                 "accept that, or remove the reason",
             )
-        target = parse_target(arguments["target"])
-        check_target(
-            target,
-            volumes=[volume.to_dict() for volume in mounted_volumes(run.client)],
-            may_be_pruned=may_be_pruned(run.client, target),
+        job.check_target(
             source_paths=[disk["host_volume"]["path"] for disk in files if (disk["host_volume"] or {}).get("path")],
             needed_bytes=sum(_stored_bytes(disk) for disk in files),
         )

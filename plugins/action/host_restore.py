@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Task host_restore: one VM, on a Hyper-V host, from a backup set. Looks, refuses, exports, restores, and holds the VM still.
 
-The rules are `_backup.host_restore_checks`, the engine is `_backup.wsb_recovery`; the VM's hands are `_hyperv`.
+The rules are `_backup.host_restore_checks`, the engine is one of `_backup.engines`; the VM's hands are `_hyperv`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from ..plugin_utils._backup.host_restore_checks import (
 )
 from ..plugin_utils._backup.set_choice import refusal, used_attempt
 from ..plugin_utils._backup.set_store import REGISTRY_BASE
-from ..plugin_utils._backup.wsb import capabilities, windows_server_backup
 from ..plugin_utils._guard import Guard, NoGuard
 from ..plugin_utils._hyperv import HypervError, Registry, file_evidence, observe_host
 from ..plugin_utils._hyperv.vm_power import change_power, discard_saved_state, find_power
@@ -41,7 +40,7 @@ from ..plugin_utils._task import HypervAction, Outcome, Run, TaskError
 from ..plugin_utils._wsman import WsmanFault
 
 if t.TYPE_CHECKING:
-    from ..plugin_utils._backup.backup_set import BackupSet
+    from ..plugin_utils._backup.backup_set import Attempt, BackupSet
     from ..plugin_utils._backup.engine import RestoreResult, Waiting
 
 _SETTLED_KEY = "Restored"  # in the host's registry: which recovered VMs were held still once
@@ -52,6 +51,7 @@ class ActionModule(HypervAction):
     SPEC: t.ClassVar[dict[str, t.Any]] = {
         "argument_spec": {
             **OPTIONS,
+            "engine": {"type": "str", "choices": ["command", "diskshadow", "export", "wsb"]},
             "vm": {"type": "str", "required": True},
             "overwrite_vm": {"type": "str"},
             "export_folder": {"type": "str", "default": _EXPORTS},
@@ -81,20 +81,25 @@ class ActionModule(HypervAction):
             machine=attempt.machine,
             item=str(item.vm["id"]),
             label=str(item.vm.get("name")),
+            vm=item.vm,
+            disks=item.disks,
+            evidence=attempt.evidence,
         )
-        return _HostRestore(run, item, request, guard).perform()
+        return _HostRestore(run, item, attempt, request, guard).perform()
 
 
 class _HostRestore:
     """One restore of one VM on one host, from the first look to the VM that stands still."""
 
-    def __init__(self, run: Run, item: BackupSet, request: RestoreRequest, guard: Guard | NoGuard) -> None:
+    def __init__(
+        self, run: Run, item: BackupSet, attempt: Attempt, request: RestoreRequest, guard: Guard | NoGuard
+    ) -> None:
         self._run = run
         self._item = item
         self._request = request
         self._guard = guard
         self._vm_id = vm_key(item.vm["id"]).upper()
-        self._jobs = RestoreJobs(run, phase="host", set_id=item.set_id, guard=guard)
+        self._jobs = RestoreJobs(run, phase="host", set_id=item.set_id, guard=guard, attempt=attempt)
         self._marks = Registry(run.client, REGISTRY_BASE)
         self._exported: str | None = None
         self._host = ""
@@ -114,6 +119,7 @@ class _HostRestore:
                 return self._planned(tried, vm, findings)
             refuse(findings, f"VM {self._item.vm.get('name')} cannot be restored on {self._host}")
             self._prepare(vm)
+            self._request = dataclasses.replace(self._request, replace=True)
         elif run.check_mode:
             return self._planned(tried, vm, [])
         job = self._jobs.start(tried, self._request)
@@ -138,7 +144,7 @@ class _HostRestore:
 
     def _findings(self, view: t.Mapping[str, t.Any], tried: Tried) -> list[t.Any]:
         run, request = self._run, self._request
-        able = capabilities({**view["host"], "windows_server_backup": windows_server_backup(run.client)})
+        able = self._jobs.capabilities(view["host"])
         files = {}
         for path, _size in recorded_files(self._item):
             entry = file_evidence(run.client, path)
@@ -159,6 +165,7 @@ class _HostRestore:
             if able.available and able.restores_vms
             else None,
             began_before=bool(tried.earlier),
+            refusals=self._jobs.refusals(request),
         )
         wishes = HostWishes(
             overwrite_vm=run.arguments["overwrite_vm"],

@@ -9,11 +9,12 @@ from __future__ import annotations
 class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
-  engine:
-    description: Backup engine. V(wsb) is Windows Server Backup.
-    type: str
-    choices: [wsb]
-    default: wsb
+  engine_options:
+    description:
+      - Options of the O(engine), as its page in the guide names them. They are recorded in the backup set, so that a restore needs nothing
+        else; a name that looks like a secret is refused.
+    type: dict
+    default: {}
   target:
     description:
       - Where to write, as seen from the machine that is backed up; a drive letter such as V(E:), a volume GUID path, or a share.

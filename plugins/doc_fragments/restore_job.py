@@ -20,11 +20,9 @@ options:
       - Another restore from the same set needs another name.
     type: str
     default: r1
-  engine:
-    description: Backup engine. V(wsb) is Windows Server Backup.
-    type: str
-    choices: [wsb]
-    default: wsb
+  engine_options:
+    description: Options of the O(engine) in place of those that the set recorded, when something has moved since.
+    type: dict
   target:
     description: Where the backup lies now, as seen from the machine that restores, when it is not where it was written.
     type: str

@@ -10,8 +10,8 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ..plugin_utils._backup import coverage as rules
+from ..plugin_utils._backup.engines import engine as engine_named
 from ..plugin_utils._backup.errors import BackupError
-from ..plugin_utils._backup.wsb import capabilities
 from ..plugin_utils._identities import texts
 
 DOCUMENTATION = r"""
@@ -46,13 +46,21 @@ options:
   guest_engine:
     description: Backup engine of the guest phase.
     type: str
-    choices: [wsb]
+    choices: [command, wsb]
     default: wsb
   host_engine:
     description: Backup engine of the host phase.
     type: str
-    choices: [wsb]
+    choices: [command, diskshadow, export, wsb]
     default: wsb
+  guest_engine_options:
+    description: Options of the guest phase's engine, as the two tasks of that phase take them.
+    type: dict
+    default: {}
+  host_engine_options:
+    description: Options of the host phase's engine.
+    type: dict
+    default: {}
   guest_storage:
     description: V(none) declares that the guest has no storage of its own, so that it need not be asked.
     type: str
@@ -117,18 +125,22 @@ def coverage(
     host_engine: str = "wsb",
     guest_storage: str = "ask",
     accept_gaps: t.Sequence[str] | str = (),
+    guest_engine_options: t.Mapping[str, t.Any] | None = None,
+    host_engine_options: t.Mapping[str, t.Any] | None = None,
 ) -> dict[str, t.Any]:
-    for engine in (guest_engine, host_engine):
-        if engine != "wsb":
-            raise AnsibleFilterError(f"there is no backup engine {engine!r}; choose wsb")
     answered = guest is not None and "guest" in guest and "disks" in guest
     error = None if answered or guest is None else _why_silent(guest)
     try:
+        in_guest, on_host = engine_named(guest_engine), engine_named(host_engine)
+        guest_options = in_guest.options(guest_engine_options, "guest")
+        host_options = on_host.options(host_engine_options, "host")
         plan = rules.coverage(
             vm,
             guest if answered else None,
-            guest_engine=capabilities(guest["guest"]) if answered and guest is not None else None,
-            host_engine=capabilities(host),
+            guest_engine=in_guest.capabilities(guest["guest"], guest_options)
+            if answered and guest is not None
+            else None,
+            host_engine=on_host.capabilities(host, host_options),
             guest_storage=guest_storage,
             accept_gaps=texts(accept_gaps, "accept_gaps"),
             guest_error=None if guest_storage == "none" else error,

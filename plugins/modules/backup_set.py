@@ -56,13 +56,21 @@ options:
   guest_engine:
     description: Engine of the guest phase.
     type: str
-    choices: [wsb]
+    choices: [command, wsb]
     default: wsb
+  guest_engine_options:
+    description: Its options, for the record. A name that looks like a secret is refused.
+    type: dict
+    default: {}
   host_engine:
     description: Engine of the host phase.
     type: str
-    choices: [wsb]
+    choices: [command, diskshadow, export, wsb]
     default: wsb
+  host_engine_options:
+    description: Its options, for the record. A name that looks like a secret is refused.
+    type: dict
+    default: {}
   guest_target:
     description: Target of the guest phase, for the record.
     type: str

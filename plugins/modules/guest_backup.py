@@ -23,6 +23,12 @@ extends_documentation_fragment:
   - hyperv.passthrough.connection.mutating
   - hyperv.passthrough.backup_job
 options:
+  engine:
+    description:
+      - "Backup engine: V(wsb) is Windows Server Backup; V(command) the operator's own product."
+    type: str
+    choices: [command, wsb]
+    default: wsb
   vm_id:
     description: GUID of the VM that this guest must be. A guest that says it is another VM is refused.
     type: str

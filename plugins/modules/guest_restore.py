@@ -31,6 +31,12 @@ extends_documentation_fragment:
   - hyperv.passthrough.connection.mutating
   - hyperv.passthrough.restore_job
 options:
+  engine:
+    description:
+      - "Backup engine: V(wsb) is Windows Server Backup; V(command) the operator's own product."
+      - Without it the engine that made the backup, as the set recorded it.
+    type: str
+    choices: [command, wsb]
   vm_id:
     description: GUID of the VM that the guest must be.
     type: str

@@ -23,6 +23,15 @@ extends_documentation_fragment:
   - hyperv.passthrough.connection.mutating
   - hyperv.passthrough.backup_job
 options:
+  engine:
+    description:
+      - V(wsb) is Windows Server Backup.
+      - V(export) a recovery checkpoint that Hyper-V exports (Server 2016 and later).
+      - V(diskshadow) a shadow copy of the host's volumes.
+      - V(command) the operator's own product.
+    type: str
+    choices: [command, diskshadow, export, wsb]
+    default: wsb
   vm:
     description: Name or GUID of the VM. Quote names that look like numbers.
     type: str

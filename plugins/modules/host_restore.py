@@ -28,6 +28,15 @@ extends_documentation_fragment:
   - hyperv.passthrough.connection.mutating
   - hyperv.passthrough.restore_job
 options:
+  engine:
+    description:
+      - V(wsb) is Windows Server Backup.
+      - V(export) a recovery checkpoint that Hyper-V exports (Server 2016 and later).
+      - V(diskshadow) a shadow copy of the host's volumes.
+      - V(command) the operator's own product.
+      - Without it the engine that made the backup, as the set recorded it.
+    type: str
+    choices: [command, diskshadow, export, wsb]
   vm:
     description: GUID of the VM. A set of another VM is refused.
     type: str

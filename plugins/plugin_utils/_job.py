@@ -13,29 +13,25 @@ from __future__ import annotations
 import typing as t
 
 from ._backup.backup_set import run_id_for
-from ._backup.detached_job import DetachedJobs
+from ._backup.engine import TargetQuestion, Workplace
+from ._backup.engines import engine as engine_named
 from ._backup.errors import BackupError
-from ._backup.target import VERSIONS_FOLDER
-from ._backup.wsb import WindowsServerBackup
 from ._guard import waiting_of, with_timeout
 from ._hyperv import utc_now
-from ._hyperv.volumes import has_folder
+from ._hyperv.volumes import mounted_volumes
 from ._task import Outcome, TaskError
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from ._backup.detached_job import JobLook
-    from ._backup.engine import BackupRequest
-    from ._backup.target import Target
+    from ._backup.engine import BackupRequest, Capabilities, Phase
     from ._guard import Guard, NoGuard
     from ._task import Run
-    from ._wsman import WsmanClient
 
-#: Options of both tasks; documented in the fragment backup_job.
+#: Options of both tasks; documented in the fragment backup_job. Which engines there are, a task says for its phase.
 OPTIONS: Mapping[str, Mapping[str, t.Any]] = {
-    "engine": {"type": "str", "choices": ["wsb"], "default": "wsb"},
+    "engine_options": {"type": "dict", "default": {}},
     "target": {"type": "str", "required": True},
     "set_id": {"type": "str", "required": True},
     "attempt": {"type": "int", "default": 1},
@@ -49,29 +45,10 @@ OPTIONS: Mapping[str, Mapping[str, t.Any]] = {
 _HELPER_TIMEOUT_S = 900.0  # listing a target takes seconds; a share that has gone away takes minutes
 
 
-def earlier_run(run: Run, phase: str) -> JobLook:
-    """What the machine knows of this run: a rerun attaches to it, whatever has changed since it was started."""
-    return DetachedJobs(run.client).look(run_id_for(run.arguments["set_id"], phase, run.arguments["attempt"]))
-
-
-def is_under_way(earlier: JobLook) -> bool:
-    """It runs or has ended, so that nothing will be started: what is checked before a start does not matter any more."""
-    return earlier.is_known and not earlier.is_pending
-
-
-def may_be_pruned(client: WsmanClient, target: Target) -> bool:
-    """Whether Windows Server Backup may make room on a target by itself, because older versions lie there.
-
-    Only a target with a drive letter can be looked at; of another one it is not known, so that it counts as one.
-    """
-    return target.letter is None or has_folder(client, target.letter, VERSIONS_FOLDER)
-
-
 class BackupJob:
-    """One run of an engine on the task's target machine.
+    """One run of an engine on the task's target machine; nothing is started before `run`.
 
     Args:
-        earlier: what `earlier_run` saw.
         reference_clock: the clock of the VM's Hyper-V host, when the target is another machine: the two snapshots of a set
             are compared by the host's clock, and neither machine's clock nor the controller's is trusted to be right.
     """
@@ -79,30 +56,61 @@ class BackupJob:
     def __init__(
         self,
         run: Run,
-        request: BackupRequest,
+        phase: Phase,
         guard: Guard | NoGuard,
         *,
-        earlier: JobLook,
         reference_clock: Callable[[], datetime] | None = None,
     ) -> None:
         arguments = run.arguments
+        self._entry = engine_named(arguments["engine"])
+        self._options = self._entry.options(arguments["engine_options"], phase)
+        self._entry.target_kind(arguments["target"])
         self._run = run
-        self._request = request
         self._guard = guard
-        self._is_known = earlier.is_known
         self._reference_clock = reference_clock
-        self.run_id = run_id_for(arguments["set_id"], request.phase, arguments["attempt"])
+        self.run_id = run_id_for(arguments["set_id"], phase, arguments["attempt"])
         self._waiting = waiting_of(
             run,
             timeout_s=float(arguments["wait_timeout"]),
             poll_s=float(arguments["poll_interval"]),
             should_stop=guard.check,
         )
-        self._engine = WindowsServerBackup(run.client, helper_waiting=with_timeout(self._waiting, _HELPER_TIMEOUT_S))
+        self._engine = self._entry.backup(
+            Workplace(
+                client=run.client,
+                waiting=with_timeout(self._waiting, _HELPER_TIMEOUT_S),
+                options=self._options,
+                new_id=run.new_id,
+            )
+        )
+        self._known = self._engine.known(self.run_id)  # a rerun attaches, whatever has changed since it was started
 
-    def planned(self, **more: t.Any) -> Outcome:
+    @property
+    def is_under_way(self) -> bool:
+        """It runs or has ended, so that nothing will be started: what is checked before a start does not matter any more."""
+        return self._known not in ("unknown", "pending")
+
+    def capabilities(self, machine: Mapping[str, t.Any]) -> Capabilities:
+        """What the engine can do on the task's target, by its view and what else it has to ask."""
+        return self._entry.capabilities(self._entry.probe(self._run.client, machine), self._options)
+
+    def check_target(
+        self, *, source_paths: Sequence[str], left_out_paths: Sequence[str] = (), needed_bytes: int | None = None
+    ) -> None:
+        """Refuse a target that cannot work, by what is known before the run. Raises: TargetRefused."""
+        self._engine.check_target(
+            TargetQuestion(
+                target=self._run.arguments["target"],
+                volumes=[volume.to_dict() for volume in mounted_volumes(self._run.client)],
+                source_paths=source_paths,
+                left_out_paths=left_out_paths,
+                needed_bytes=needed_bytes,
+            )
+        )
+
+    def planned(self, request: BackupRequest, **more: t.Any) -> Outcome:
         """What check mode returns: every key, nothing started."""
-        changed = not self._is_known
+        changed = self._known == "unknown"
         return Outcome(
             changed=changed,
             data={
@@ -111,10 +119,10 @@ class BackupJob:
                 "lease": self._run.arguments["lease"],
                 **more,
             },
-            diff=self._diff() if changed else (),
+            diff=self._diff(request) if changed else (),
         )
 
-    def run(self, **more: t.Any) -> Outcome:
+    def run(self, request: BackupRequest, **more: t.Any) -> Outcome:
         """Start or attach, and wait for the end unless told not to.
 
         Raises: TaskError with the engine's own kind when the backup failed; BackupError; WsmanError.
@@ -123,21 +131,26 @@ class BackupJob:
         started = utc_now(run.client)
         offset = 0.0 if self._reference_clock is None else (started - self._reference_clock()).total_seconds()
         self._guard.check()
-        if not self._is_known:
+        if self._known == "unknown":
             self._queue()
-        job = self._engine.start(self.run_id, self._request)
+        job = self._engine.start(self.run_id, request)
         run.changed = not job.attached
-        machine: dict[str, t.Any] = {"started": started.isoformat(), "clock_offset_s": offset}
+        machine: dict[str, t.Any] = {
+            "started": started.isoformat(),
+            "clock_offset_s": offset,
+            "engine": self._entry.name,
+            "engine_options": dict(run.arguments["engine_options"]),
+        }
         if not run.arguments["wait"]:
-            status = self._engine.status(job, self._request)
+            status = self._engine.status(job, request)
             shown = {"run_id": self.run_id, "state": status.state, "percent": status.percent, "attached": job.attached}
             if not status.is_finished:
                 return Outcome(
                     changed=run.changed,
                     data={"job": shown, **_NOTHING, "lease": self._guard.lease, **machine, **more},
-                    diff=self._diff(),
+                    diff=self._diff(request),
                 )
-        result = self._engine.run(self.run_id, self._request, self._waiting)
+        result = self._engine.run(self.run_id, request, self._waiting)
         data = {
             "job": {"run_id": self.run_id, "state": result.state, "percent": 100, "attached": job.attached},
             "version": result.version,
@@ -146,9 +159,9 @@ class BackupJob:
             **more,
         }
         if result.state == "failed":
-            raise TaskError(result.kind or "backup_failed", _failed(self._request, result.message), **data)
+            raise TaskError(result.kind or "backup_failed", _failed(request, result.message), **data)
         return Outcome(
-            changed=run.changed, data=data, diff=self._diff() if run.changed else (), warnings=result.warnings
+            changed=run.changed, data=data, diff=self._diff(request) if run.changed else (), warnings=result.warnings
         )
 
     def _queue(self) -> None:
@@ -165,18 +178,14 @@ class BackupJob:
             self._run.sleep(self._waiting.poll_s)
             self._guard.check()
 
-    def _diff(self) -> tuple[dict[str, str], ...]:
-        what = (
-            f"VM {self._request.vm_name} ({self._request.vm_id})"
-            if self._request.phase == "host"
-            else "\n".join(self._request.volumes)
-        )
+    def _diff(self, request: BackupRequest) -> tuple[dict[str, str], ...]:
+        what = f"VM {request.vm_name} ({request.vm_id})" if request.phase == "host" else "\n".join(request.volumes)
         return (
             {
                 "before_header": self._run.target,
                 "after_header": self._run.target,
                 "before": "",
-                "after": f"backup {self.run_id} to {self._request.target} of\n{what}\n",
+                "after": f"backup {self.run_id} to {request.target} of\n{what}\n",
             },
         )
 

@@ -13,18 +13,25 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ._backup.engine import Job, RestoreResult
+from ._backup.engine import Job, RestoreResult, Workplace
+from ._backup.engines import engine as engine_named
 from ._backup.restore_record import MAX_ATTEMPTS, restore_run_id
-from ._backup.target import VERSIONS_FOLDER, parse_target
-from ._backup.wsb_recovery import WindowsServerRecovery
 from ._guard import waiting_of, with_timeout
-from ._hyperv.volumes import has_folder, mounted_volumes
 from ._task import TaskError
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ._backup.engine import RestoreRequest, TargetListing, Waiting
+    from ._backup.backup_set import Attempt
+    from ._backup.engine import (
+        Capabilities,
+        Phase,
+        Refusal,
+        RestoreEngine,
+        RestoreRequest,
+        TargetListing,
+        Waiting,
+    )
     from ._guard import Guard, NoGuard
     from ._task import Run
 
@@ -32,7 +39,7 @@ if t.TYPE_CHECKING:
 OPTIONS: Mapping[str, Mapping[str, t.Any]] = {
     "set": {"type": "dict", "required": True},
     "restore_id": {"type": "str", "default": "r1"},
-    "engine": {"type": "str", "choices": ["wsb"], "default": "wsb"},
+    "engine_options": {"type": "dict"},
     "target": {"type": "str"},
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 86400},
@@ -59,9 +66,13 @@ class Tried:
 
 
 class RestoreJobs:
-    """Restore jobs on the task's target machine."""
+    """Restore jobs on the task's target machine.
 
-    def __init__(self, run: Run, *, phase: str, set_id: str, guard: Guard | NoGuard) -> None:
+    Args:
+        attempt: of the backup that is restored; it names the engine and its options, unless the task's own say otherwise.
+    """
+
+    def __init__(self, run: Run, *, phase: Phase, set_id: str, guard: Guard | NoGuard, attempt: Attempt) -> None:
         arguments = run.arguments
         self._run = run
         self._phase = phase
@@ -73,7 +84,26 @@ class RestoreJobs:
             poll_s=float(arguments["poll_interval"]),
             should_stop=guard.check,
         )
-        self.engine = WindowsServerRecovery(run.client, helper_waiting=with_timeout(self.waiting, _HELPER_TIMEOUT_S))
+        self._entry = engine_named(arguments["engine"] or attempt.engine)
+        given = arguments["engine_options"]
+        self._options = self._entry.options(attempt.engine_options if given is None else given, phase)
+        if arguments["target"]:
+            self._entry.target_kind(arguments["target"])
+        self.engine: RestoreEngine = self._entry.restore(
+            Workplace(
+                client=run.client,
+                waiting=with_timeout(self.waiting, _HELPER_TIMEOUT_S),
+                options=self._options,
+                new_id=run.new_id,
+            )
+        )
+
+    def capabilities(self, machine: Mapping[str, t.Any]) -> Capabilities:
+        """What the engine can do on the task's target, by its view and what else it has to ask."""
+        return self._entry.capabilities(self._entry.probe(self._run.client, machine), self._options)
+
+    def refusals(self, request: RestoreRequest) -> Sequence[Refusal]:
+        return self.engine.refusals(request)
 
     def run_id(self, attempt: int, volume: int | None = None) -> str:
         return restore_run_id(self._set_id, self._phase, self._run.arguments["restore_id"], attempt, volume)
@@ -83,10 +113,10 @@ class RestoreJobs:
         earlier: list[int] = []
         for attempt in range(1, MAX_ATTEMPTS + 1):
             run_id = self.run_id(attempt, volume)
-            look = self.engine.is_known(run_id)
-            if not look.is_known or look.is_pending:
+            known = self.engine.known(run_id)
+            if known in ("unknown", "pending"):
                 return Tried(attempt=attempt, state="new", earlier=tuple(earlier))
-            if not look.is_done and not look.is_interrupted:
+            if known == "running":
                 return Tried(attempt=attempt, state="running", earlier=tuple(earlier))
             result = self.engine.result(self._job(run_id, request), request)
             if result.state == "succeeded" and not skip_succeeded:
@@ -97,9 +127,8 @@ class RestoreJobs:
         self.run_id(MAX_ATTEMPTS + 1)  # says that there were too many
         raise AssertionError
 
-    @staticmethod
-    def _job(run_id: str, request: RestoreRequest) -> Job:
-        return Job(run_id=run_id, engine=WindowsServerRecovery.name, target=request.target, attached=True)
+    def _job(self, run_id: str, request: RestoreRequest) -> Job:
+        return Job(run_id=run_id, engine=self._entry.name, target=request.target, attached=True)
 
     def queue(self) -> None:
         """Wait until no other backup or recovery runs; it is never stopped."""
@@ -138,7 +167,7 @@ class RestoreJobs:
 
 def list_target(
     run: Run,
-    engine: WindowsServerRecovery,
+    engine: RestoreEngine,
     set_id: str,
     target: str,
     machine: str,
@@ -146,20 +175,9 @@ def list_target(
     version: str | None = None,
     items: Mapping[str, str] | None = None,
 ) -> TargetListing:
-    """What a target holds now; leaves nothing behind on the machine, so that check mode may ask too.
-
-    A volume that is there without a folder of backups holds none: that is an answer, however wbadmin words it.
-    """
+    """What a target holds now; leaves nothing behind on the machine, so that check mode may ask too."""
     run_id = f"{set_id.lower()}.listing.{run.new_id()[:8].lower()}"
-    found = engine.listing(run_id, target, machine, version=version, items=items)
-    if found.versions is not None:
-        return found
-    place = parse_target(target)
-    if place.letter is None or not any(volume.letter == place.letter for volume in mounted_volumes(run.client)):
-        return found
-    if has_folder(run.client, place.letter, VERSIONS_FOLDER):
-        return found
-    return dataclasses.replace(found, versions=(), reason=f"there is no folder {VERSIONS_FOLDER} on {place.text}")
+    return engine.listing(run_id, target, machine, version=version, items=items or {})
 
 
 def refuse(findings: Sequence[Mapping[str, t.Any]], what: str) -> None:

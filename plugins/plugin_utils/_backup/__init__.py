@@ -3,11 +3,3 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this package is private to the hyperv.passthrough collection and may change without notice.
 """Backups of VMs in two phases: which disk goes where, engines, backup sets, leases. Public names are in the files."""
-
-from __future__ import annotations
-
-from .engine import EngineTable
-from .wsb import WindowsServerBackup
-from .wsb_job import NAME as WSB
-
-ENGINES = EngineTable({WSB: WindowsServerBackup})

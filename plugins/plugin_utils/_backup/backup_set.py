@@ -8,8 +8,8 @@ Responsible for the record of one set (what was captured by which phase, as whic
 states, and the decisions about opening, resuming and closing. Not responsible for where it is stored (`set_store.py`),
 for making backups (`engine.py`) or for coverage.
 
-States: `open` -> `good` | `degraded` | `failed`; later `lost` (a version is gone from its target) or `restored`. A closed
-set is never opened again. Every transition is a pure function that returns a new set.
+States: `open` -> `good` | `degraded` | `failed`; later `lost` (a version is gone from its target) or `restored`, in the end
+`expiring` and `expired` (`retention.py`). A closed set is never opened again. Every transition is a pure function that returns a new set.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_DEPTH = 20
 CLOCK_TOLERANCE_S = 300.0  # a set from the future by more than this is not resumed
 
 PHASES = ("guest", "host")
-STATES = ("open", "good", "degraded", "failed", "lost", "restored")
+STATES = ("open", "good", "degraded", "failed", "lost", "restored", "expiring", "expired")
 OUTCOMES = ("running", "succeeded", "warning", "failed")
 USABLE = frozenset({"succeeded", "warning"})
 
@@ -64,6 +64,7 @@ class Attempt:
         listed: the version was read back from the target in the context that a restore uses.
         purpose: `first`, `retry`, or `skew` when it repeats a phase because the snapshots lay too far apart.
         error: {"kind", "message"} of a failure.
+        engine_options: the engine's options as the operator gave them; a restore needs nothing else.
     """
 
     number: int
@@ -83,6 +84,7 @@ class Attempt:
     warnings: tuple[str, ...] = ()
     evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     error: Mapping[str, Any] | None = None
+    engine_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def is_usable(self) -> bool:
@@ -782,6 +784,7 @@ _ATTEMPT_FIELDS: Mapping[str, Any] = {
     "warnings": _TEXTS,
     "evidence": _mapping,
     "error": _optional(_mapping),
+    "engine_options": _mapping,
 }
 _WAIVER_FIELDS: Mapping[str, Any] = {"kind": _text, "value": _text, "date": _moment}
 _HOOKS_FIELDS: Mapping[str, Any] = {

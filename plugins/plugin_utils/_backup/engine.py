@@ -4,7 +4,7 @@
 # Note that this package is private to the hyperv.passthrough collection and may change without notice.
 """What a backup engine is to the rest of the collection: its abilities, a request, a job, a result.
 
-Responsible for the contract and the table of engines by name. Not responsible for how an engine works (`wsb.py`), for
+Responsible for the contract. Not responsible for which engines there are (`engines.py`), for how one works (`wsb.py`), for
 which disk is captured by whom (`coverage.py`) or for what is remembered (`backup_set.py`).
 
 An engine is found again by its run id alone: `start` with a run id that is already known attaches to that run and never
@@ -22,6 +22,7 @@ from .errors import BackupError
 
 Phase = Literal["guest", "host"]
 JobState = Literal["pending", "running", "succeeded", "warning", "failed"]
+RunState = Literal["unknown", "pending", "running", "ended", "interrupted"]
 Consistency = Literal["online", "saved_state", "off", "unknown"]
 VssBackupType = Literal["copy", "full"]
 
@@ -39,6 +40,14 @@ class Capabilities:
         file_systems: of volumes that it can back up AND restore, upper case.
         vhd_file_systems: of host volumes whose virtual hard disks a VM backup takes, upper case.
         remote_vhds: whether a VM backup takes virtual hard disks on an SMB share.
+        checkpoints: whether a VM backup can take a VM that has checkpoints of its own.
+        application_consistent: whether applications in the VM or machine are asked to flush before the snapshot.
+        incremental: whether a further backup to the same target stores only what has changed.
+        needs_vm_off: whether a running VM cannot be backed up.
+        concurrent: whether several VMs of one host can be backed up at once; else the role holds the host's backup slot.
+        restores_elsewhere: whether a version can be restored on another machine than the one that made it.
+        deletes_versions: whether single versions can be deleted, at least on some targets; `RestoreEngine.why_kept` says which.
+        restores_beside: whether a restore completes its new files beside the old ones, so that it needs room for both.
     """
 
     engine: str
@@ -52,6 +61,43 @@ class Capabilities:
     file_systems: frozenset[str] = frozenset()
     vhd_file_systems: frozenset[str] = frozenset()
     remote_vhds: bool = False
+    checkpoints: bool = True
+    application_consistent: bool = False
+    incremental: bool = False
+    needs_vm_off: bool = False
+    concurrent: bool = False
+    restores_elsewhere: bool = False
+    restores_beside: bool = False
+    deletes_versions: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """The machine an engine works on and the hands it works with; a factory makes an engine out of it.
+
+    Attributes:
+        client: `_wsman.WsmanClient` of that machine.
+        waiting: for small steps (minutes); `should_stop` raises when this run may change nothing more: ask it right before
+            every changing call. `run` gets its own `Waiting` with the caller's `wait_timeout`.
+        options: what the engine's own option parser made of `engine_options`.
+        new_id: makes an upper-case GUID; for names that need not be found again.
+    """
+
+    client: Any
+    waiting: Waiting
+    options: Any
+    new_id: Callable[[], str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TargetQuestion:
+    """What an engine is asked to refuse a target by, before a run starts; see `target.check_target`."""
+
+    target: str
+    volumes: Sequence[Mapping[str, Any]]
+    source_paths: Sequence[str] = ()
+    left_out_paths: Sequence[str] = ()
+    needed_bytes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +109,8 @@ class BackupRequest:
         label: the VM's or computer's name, for the folder on a share and for messages.
         volumes: volume GUID paths (guest phase).
         vm_id, vm_name, vm_state: of the VM (host phase), the state right before the backup.
-        left_out_disks: how many disks of the VM the host's backup leaves out; only makes messages more helpful.
+        left_out_disks: how many disks of the VM the host's backup leaves out.
+        disks: the VM's disks as `disk_info` shows them now (host phase).
     """
 
     phase: Phase
@@ -76,6 +123,7 @@ class BackupRequest:
     vm_state: str | None = None
     vss_backup_type: VssBackupType = "copy"
     left_out_disks: int = 0
+    disks: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,11 +209,18 @@ class Engine(Protocol):
     """A backup engine bound to one machine.
 
     Errors are `BackupError` (of the engine) or those of `_wsman` (of the connection).
+
+    `known` tells by the run id alone what the machine knows of a run. `is_busy` names what has to end before a run may
+    start, as texts for a message; always empty for an engine that is `concurrent`. `check_target` raises `TargetRefused`.
     """
 
     name: str
 
-    def capabilities(self, machine: Mapping[str, Any]) -> Capabilities: ...
+    def known(self, run_id: str) -> RunState: ...
+
+    def is_busy(self) -> Sequence[str]: ...
+
+    def check_target(self, question: TargetQuestion) -> None: ...
 
     def start(self, run_id: str, request: BackupRequest) -> Job: ...
 
@@ -191,6 +246,12 @@ class RestoreRequest:
         item: GUID of the VM; or the volume as the version lists it, its letter (`S:`) or GUID path.
         onto: of a volume: GUID path of the volume that is overwritten.
         label: the VM's or volume's name, for messages.
+        vm: of a VM: what the set recorded of it (`name`, `generation`, `configuration`, `network_adapters`, ...).
+        disks: of a VM: the set's rows of its disks (`coverage`, `slot`, `evidence.host.path`, ...).
+        evidence: what the backup's engine recorded as evidence of the version.
+        replace: a VM with this GUID that is on the machine may be destroyed: its overwriting was permitted by name and its
+            configuration was exported. The engine does that itself, as late as it can; without it a VM that is there is a
+            failure.
     """
 
     kind: Literal["vm", "volume"]
@@ -200,6 +261,19 @@ class RestoreRequest:
     item: str
     label: str
     onto: str | None = None
+    vm: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    disks: Sequence[Mapping[str, Any]] = ()
+    evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    replace: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why an engine cannot do a restore, as a finding of the preflight."""
+
+    kind: str
+    sentence: str
+    accept_with: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -233,10 +307,33 @@ class TargetListing:
     items: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Deletion:
+    """What became of one version that was to be deleted: `deleted`, `gone` (it was not there any more), or `kept`, with the
+    sentence why: it could not be proven to be ours, or the engine failed."""
+
+    state: Literal["deleted", "gone", "kept"]
+    reason: str = ""
+
+
 class RestoreEngine(Protocol):
-    """The restoring half of a backup engine, bound to one machine; runs are found again by their run id."""
+    """The restoring half of a backup engine, bound to one machine; runs are found again by their run id.
+
+    `known` and `is_busy` as in `Engine`. `refusals` are findings of its own, read only; check mode asks it too. `listing`
+    leaves nothing behind on the machine; `run_id` is new each time.
+
+    `why_kept` is why a version on that target can never be deleted by itself, empty when it can; nothing is asked of the
+    machine. `delete` deletes the version that the run `run_id` made, after it has been proven to be that version and nothing
+    else; deleting it again is a success.
+    """
 
     name: str
+
+    def known(self, run_id: str) -> RunState: ...
+
+    def is_busy(self) -> Sequence[str]: ...
+
+    def refusals(self, request: RestoreRequest) -> Sequence[Refusal]: ...
 
     def start(self, run_id: str, request: RestoreRequest, *, again: bool = False) -> Job: ...
 
@@ -249,6 +346,10 @@ class RestoreEngine(Protocol):
     def listing(
         self, run_id: str, target: str, machine: str, *, version: str | None = None, items: Mapping[str, str] = ...
     ) -> TargetListing: ...
+
+    def why_kept(self, target: str) -> str: ...
+
+    def delete(self, run_id: str, version: str, target: str, machine: str) -> Deletion: ...
 
 
 def wait_for(look: Callable[[], JobStatus], waiting: Waiting, *, what: str) -> JobStatus:
@@ -274,21 +375,14 @@ def wait_for(look: Callable[[], JobStatus], waiting: Waiting, *, what: str) -> J
         waiting.sleep(waiting.poll_s)
 
 
-class EngineTable:
-    """Engines by name; a factory makes one for a machine."""
-
-    def __init__(self, factories: Mapping[str, Callable[..., Engine]]) -> None:
-        self._factories = dict(factories)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(sorted(self._factories))
-
-    def factory(self, name: str) -> Callable[..., Engine]:
-        """The factory of that name. Raises `BackupError` (kind `unknown_engine`) that lists the names there are."""
-        try:
-            return self._factories[name]
-        except KeyError:
-            raise BackupError(
-                "unknown_engine", f"There is no backup engine {name!r}; choose one of: {', '.join(self.names)}."
-            ) from None
+def check_vss_backup_types(guest: str, host: str) -> None:
+    """Refuse `full` in both phases: each would tell the applications that it is their backup."""
+    for value in (guest, host):
+        if value not in ("copy", "full"):
+            raise BackupError("bad_option", f"vss_backup_type is {value!r}; it must be 'copy' or 'full'.")
+    if guest == host == "full":
+        raise BackupError(
+            "full_in_both_phases",
+            "vss_backup_type is full for guest and host, so that both would truncate the applications' logs; "
+            "use full in one phase at most.",
+        )

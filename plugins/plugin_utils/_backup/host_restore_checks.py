@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .backup_set import BackupSet, vm_key
-from .engine import Capabilities, TargetListing
+from .engine import Capabilities, Refusal, TargetListing
 from .restore_plan import Finding, overwrite_refusal
 
 View = Mapping[str, Any]
@@ -35,6 +35,7 @@ class HostFacts:
         switches, virtual_sans: their names.
         listing: what the target holds; None when it was not asked, because something else forbids the restore already.
         began_before: an earlier attempt of this very restore was started, so that what it left behind is no obstacle.
+        refusals: what the engine itself says against it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class HostFacts:
     engine: Capabilities
     listing: TargetListing | None = None
     began_before: bool = False
+    refusals: Sequence[Refusal] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,7 @@ def host_findings(item: BackupSet, facts: HostFacts, wishes: HostWishes) -> list
     vm = next((one for one in facts.vms if vm_key(one.get("id")) == item.vm_id), None)
     return [
         *_engine(facts, wishes),
+        *(Finding(kind=one.kind, sentence=one.sentence, accept_with=one.accept_with) for one in facts.refusals),
         *_existing(item, vm, facts, wishes),
         *_files(item, vm, facts, wishes),
         *_room(item, facts),
@@ -193,7 +196,8 @@ def _room(item: BackupSet, facts: HostFacts) -> list[Finding]:
     for path, size in recorded_files(item):
         letter = path[:1].upper()
         if path[1:2] == ":" and size is not None and letter in by_letter:
-            wanted[letter] = wanted.get(letter, 0) + size - (facts.files.get(path) or 0)
+            replaced = 0 if facts.engine.restores_beside else facts.files.get(path) or 0
+            wanted[letter] = wanted.get(letter, 0) + size - replaced
     for letter, needed in wanted.items():
         free = by_letter.get(letter, {}).get("free_bytes")
         if isinstance(free, int) and needed > free:

@@ -21,6 +21,8 @@ from .errors import BackupError
 RESTORE_PHASES = ("both", "host", "guest")
 #: States of a set that a restore may use; the others have their own sentence.
 RESTORABLE = frozenset({"good", "degraded", "restored"})
+#: States of a set whose versions retention deletes or has deleted (`retention.py`).
+GOING = frozenset({"expiring", "expired"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ def refusal(
         vm_id: the VM that is to be restored; a set of another VM is refused.
         versions: `Listing.to_dict()` of the set's versions, as far as they were listed again.
 
-    Kinds: `wrong_set`, `set_open`, `guest_half_failed`, `host_half_failed`, `set_lost`, `set_failed`,
+    Kinds: `wrong_set`, `set_open`, `guest_half_failed`, `host_half_failed`, `set_lost`, `set_expired`, `set_failed`,
     `version_not_listed`, `nothing_to_restore`. A set that failed only because its guest half is missing can still be
     restored with `restore_phase: host`, and the other way round: what is there is whole.
     """
@@ -97,6 +99,11 @@ def refusal(
         return (
             "set_lost",
             f"{name} is lost ({_last(item.reasons) or 'a version is gone from its target'}); choose an older set",
+        )
+    if item.state in GOING:
+        return (
+            "set_expired",
+            f"{name} is {item.state}: retention deleted its versions, or has begun to; choose another set",
         )
     phases = phases_of(restore_phase, item)
     if not phases:
@@ -202,17 +209,17 @@ def listings_of(
     *,
     machine: str,
     targets: Mapping[str, str],
-    list_versions: Callable[[str, str], Sequence[str] | str],
-    is_share: Callable[[str], bool],
+    list_versions: Callable[[Attempt, str], Sequence[str] | str],
+    is_share: Callable[[Attempt, str], bool],
 ) -> list[Listing]:
     """List the targets of a set's versions again, from one machine.
 
     Args:
         machine: computer name of the machine that is asked.
         targets: phase -> where the version lies now, when it is not where it was written.
-        list_versions: (target, computer name) -> version ids, or a sentence why the target could not be listed, which proves
-            nothing.
-        is_share: whether a target is a share, which every machine can list; a volume only its own machine can.
+        list_versions: (attempt, where its version lies now) -> version ids there, or a sentence why the target could not be
+            listed, which proves nothing.
+        is_share: (attempt, target) -> whether every machine can list it; a volume only its own machine can.
     """
     found = []
     for phase in phases_of("both", item):
@@ -221,10 +228,10 @@ def listings_of(
             continue
         target = targets.get(phase) or attempt.target
         listed: bool | None
-        if attempt.machine.casefold() != machine.casefold() and not is_share(target) and phase not in targets:
+        if attempt.machine.casefold() != machine.casefold() and not is_share(attempt, target) and phase not in targets:
             listed, reason = None, f"{target} is a volume of {attempt.machine}, which {machine} cannot list"
         else:
-            answer = list_versions(target, attempt.machine)
+            answer = list_versions(attempt, target)
             if isinstance(answer, str):
                 listed, reason = None, answer  # a target that does not answer has lost nothing yet
             else:
@@ -256,13 +263,17 @@ def parse_moment(text: str) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
 
 
-def _age(item: BackupSet) -> tuple[float, str]:
-    """When the set's state of the VM was: its host snapshot, else its guest snapshot, else its opening."""
+def moment_of(item: BackupSet) -> float:
+    """When the set's state of the VM was, in seconds: its host snapshot, else its guest snapshot, else its opening."""
     guest, host = best_pair(item)
     for attempt in (host, guest):
         if attempt is not None and attempt.outcome in USABLE and attempt.moment is not None:
-            return (attempt.moment, item.set_id)
-    return (item.opened.timestamp(), item.set_id)
+            return attempt.moment
+    return item.opened.timestamp()
+
+
+def _age(item: BackupSet) -> tuple[float, str]:
+    return (moment_of(item), item.set_id)
 
 
 def _named(sets: Sequence[BackupSet]) -> str:

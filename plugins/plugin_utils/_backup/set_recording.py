@@ -67,6 +67,8 @@ def new_set(options: Mapping[str, Any], vm: Mapping[str, Any], host: str, set_id
             "host": host,
             "guest_engine": options["guest_engine"],
             "host_engine": options["host_engine"],
+            "guest_engine_options": dict(options.get("guest_engine_options") or {}),
+            "host_engine_options": dict(options.get("host_engine_options") or {}),
             "guest_target": options["guest_target"],
             "host_target": options["host_target"],
             "configuration": vm.get("configuration"),
@@ -103,7 +105,7 @@ def attempt_of(result: Mapping[str, Any]) -> Attempt:
     return Attempt(
         number=int(run_id.rpartition(".")[2]),
         run_id=run_id,
-        engine=str(proven.get("engine") or "wsb"),
+        engine=str(proven.get("engine") or result.get("engine") or "wsb"),
         machine=str(result.get("machine")),
         target=str(proven.get("target") or ""),
         started=datetime.fromisoformat(str(started)),
@@ -119,6 +121,7 @@ def attempt_of(result: Mapping[str, Any]) -> Attempt:
         error={"kind": proven.get("kind"), "message": proven.get("message")}
         if proven.get("state") == "failed"
         else None,
+        engine_options=dict(proven.get("engine_options") or result.get("engine_options") or {}),
     )
 
 

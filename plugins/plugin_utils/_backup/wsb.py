@@ -31,11 +31,21 @@ from datetime import datetime
 from typing import Any
 
 from .._hyperv.machine import processes_named, services_named
+from .._hyperv.volumes import has_folder
 from .backup_events import CHANNEL, Binding, EventsUnreadable, bind_version
 from .detached_job import JobLook, MachineClient, Step, argument, remove_folders
-from .engine import BackupRequest, BackupResult, Capabilities, Consistency, Job, JobStatus, Waiting
+from .engine import (
+    BackupRequest,
+    BackupResult,
+    Capabilities,
+    Consistency,
+    Job,
+    JobStatus,
+    TargetQuestion,
+    Waiting,
+)
 from .errors import BackupError
-from .target import parse_target, run_target
+from .target import VERSIONS_FOLDER, check_target, parse_target, run_target
 from .wbadmin_text import (
     consistency_of,
     last_lines,
@@ -129,20 +139,10 @@ def capabilities(machine: Mapping[str, Any]) -> Capabilities:
         file_systems=VOLUME_FILE_SYSTEMS,
         vhd_file_systems=VHD_FILE_SYSTEMS,
         remote_vhds=False,
+        application_consistent=True,
+        incremental=True,
+        restores_elsewhere=True,
     )
-
-
-def check_vss_backup_types(guest: str, host: str) -> None:
-    """Refuse `full` in both phases: each would tell the applications that it is their backup."""
-    for value in (guest, host):
-        if value not in ("copy", "full"):
-            raise BackupError("bad_option", f"vss_backup_type is {value!r}; it must be 'copy' or 'full'.")
-    if guest == host == "full":
-        raise BackupError(
-            "full_in_both_phases",
-            "vss_backup_type is full for guest and host, so that both would truncate the applications' logs; "
-            "use full in one phase at most.",
-        )
 
 
 def windows_server_backup(client: MachineClient) -> str:
@@ -294,8 +294,18 @@ def items_found(data: bytes, request: BackupRequest) -> tuple[list[str], list[st
 class WindowsServerBackup(WbadminRuns):
     """Windows Server Backup on one machine; see `engine.Engine` and `wsb_job.WbadminRuns`."""
 
-    def capabilities(self, machine: Mapping[str, Any]) -> Capabilities:
-        return capabilities(machine)
+    def check_target(self, question: TargetQuestion) -> None:
+        """See `target.check_target`. Windows Server Backup makes room by itself on a volume that holds versions of it; only
+        one with a drive letter can be looked at, of another one it is not known, so that it counts as one."""
+        target = parse_target(question.target)
+        check_target(
+            target,
+            volumes=question.volumes,
+            source_paths=question.source_paths,
+            left_out_paths=question.left_out_paths,
+            needed_bytes=question.needed_bytes,
+            may_be_pruned=target.letter is None or has_folder(self._client, target.letter, VERSIONS_FOLDER),
+        )
 
     def start(self, run_id: str, request: BackupRequest, *, obsolete: Sequence[str] = (), again: bool = False) -> Job:
         """Start a run, or attach to it when the machine knows its id.

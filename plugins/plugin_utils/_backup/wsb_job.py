@@ -19,7 +19,7 @@ from typing import Any
 from .._hyperv.machine import RunningProcess, processes_named
 from .backup_events import CHANNEL, EventsUnreadable, newest_record_id, read_events
 from .detached_job import DetachedJobs, JobLook, MachineClient, Step
-from .engine import Job, JobStatus, Waiting, wait_for
+from .engine import Job, JobStatus, RunState, Waiting, wait_for
 from .errors import BackupError
 from .wbadmin_text import last_lines, percent, says_busy, says_syntax_error
 
@@ -131,6 +131,17 @@ class WbadminRuns:
     def is_busy(self) -> list[str]:
         """Backups and recoveries that run on the machine now, ours or not; empty when there is none."""
         return foreign_jobs(processes_named(self._client, ["wbadmin.exe"]))
+
+    def known(self, run_id: str) -> RunState:
+        """What the machine knows of a run, by one look."""
+        look = self._jobs.look(run_id)
+        if look.is_done:
+            return "ended"
+        if not look.is_known:
+            return "unknown"
+        if look.is_pending:
+            return "pending"
+        return "interrupted" if look.is_interrupted else "running"
 
     def _begin(self, run_id: str, steps: Sequence[Step], place: str, description: str, *, again: bool) -> Job:
         """Start a run, or attach to it when the machine knows its id; refused (`busy`) while another one runs."""

@@ -24,11 +24,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .._hyperv.volumes import has_folder, mounted_volumes
 from .backup_events import CHANNEL, BackupEvent, EventsUnreadable
 from .detached_job import JobLook, Step, argument
-from .engine import Job, JobStatus, RestoreRequest, RestoreResult, TargetListing, Waiting
+from .engine import Job, JobStatus, Refusal, RestoreRequest, RestoreResult, TargetListing, Waiting
 from .errors import BackupError
-from .target import parse_target
+from .target import VERSIONS_FOLDER, parse_target
 from .wbadmin_text import (
     last_lines,
     lists_guid,
@@ -301,9 +302,9 @@ class WindowsServerRecovery(WbadminRuns):
         place = parse_target(request.target).text
         return self._begin(run_id, steps, place, f"Restore {run_id} of {request.label}", again=again)
 
-    def is_known(self, run_id: str) -> JobLook:
-        """What the machine knows of a run, by one look."""
-        return self._jobs.look(run_id)
+    def refusals(self, request: RestoreRequest) -> Sequence[Refusal]:
+        """Nothing beyond what a preflight finds anyway: a recovery writes over what is there."""
+        return ()
 
     def status(self, job: Job, request: RestoreRequest) -> JobStatus:
         """One look: task, files, and the log while it runs."""
@@ -379,10 +380,21 @@ class WindowsServerRecovery(WbadminRuns):
         versions = version_ids(data)
         code = look.exit_code(_VERSIONS_RC)
         if not look.is_done or (code != 0 and not versions):
+            if self._holds_nothing(target):
+                return TargetListing(versions=(), reason=f"there is no folder {VERSIONS_FOLDER} on {target}")
             said = last_lines(data)
             return TargetListing(versions=None, reason=with_output(f"{target} could not be listed (code {code})", said))
         listed = items_named(look.files.get(_ITEMS, b""), items or {}) if look.exit_code(_ITEMS_RC) == 0 else {}
         return TargetListing(versions=versions, items=listed)
+
+    def _holds_nothing(self, target: str) -> bool:
+        """A volume that is there without a folder of backups holds none: that is an answer, however wbadmin words it."""
+        letter = parse_target(target).letter
+        return (
+            letter is not None
+            and any(volume.letter == letter for volume in mounted_volumes(self._client))
+            and not has_folder(self._client, letter, VERSIONS_FOLDER)
+        )
 
 
 def _evidence(look: JobLook, proof: Proof) -> dict[str, Any]:

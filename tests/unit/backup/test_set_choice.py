@@ -141,8 +141,8 @@ def listings(answers: dict[str, object], machine: str = "HV01", **targets: str) 
         GOOD,
         machine=machine,
         targets=targets,
-        list_versions=lambda target, _computer: answers[target],  # type: ignore[arg-type, return-value]
-        is_share=lambda target: target.startswith("\\\\"),
+        list_versions=lambda _attempt, target: answers[target],  # type: ignore[arg-type, return-value]
+        is_share=lambda _attempt, target: target.startswith("\\\\"),
     )
 
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup import ENGINES, wsb, wsb_job
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup import backup_set as sets
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup import engine, engines, wsb, wsb_job
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.backup_set import BackupSet
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.detached_job import (
     JOBS_FOLDER,
@@ -138,11 +138,11 @@ def test_a_request_that_is_none_is_refused(request_):
 
 
 def test_full_in_both_phases_is_refused():
-    wsb.check_vss_backup_types("full", "copy")
+    engine.check_vss_backup_types("full", "copy")
     with pytest.raises(BackupError):
-        wsb.check_vss_backup_types("full", "full")
+        engine.check_vss_backup_types("full", "full")
     with pytest.raises(BackupError):
-        wsb.check_vss_backup_types("copy", "incremental")
+        engine.check_vss_backup_types("copy", "incremental")
 
 
 def test_the_whole_line_makes_its_folder_first_and_says_done_last():
@@ -285,9 +285,13 @@ def test_a_local_volume_is_used_as_it_is_by_every_run():
 
 
 def test_engines_are_found_by_name_and_an_unknown_one_lists_them():
-    assert ENGINES.factory("wsb") is WindowsServerBackup
+    assert engines.engine("wsb").name == "wsb"
     with pytest.raises(BackupError, match="wsb"):
-        ENGINES.factory("veeam")
+        engines.engine("veeam")
+    with pytest.raises(BackupError, match="no option speed"):
+        engines.engine("wsb").options({"speed": 3}, "host")
+    with pytest.raises(BackupError, match="looks like a secret"):
+        engines.engine("wsb").options({"login": [{"Password": "x"}]}, "guest")
 
 
 @pytest.mark.parametrize(
@@ -390,6 +394,8 @@ class Machine:
             rows = [{"Name": "wbengine", "State": "Stopped", "StartMode": "Manual"}] if self.has_service else []
         elif class_name == "Win32_OperatingSystem":
             rows = [{"CSName": "HV01", "BuildNumber": "20348", "ProductType": 3, "LocalDateTime": NOW}]
+        elif class_name == "Win32_Volume":
+            rows = []
         else:
             raise AssertionError(class_name)
         return [CimInstance(class_name, namespace, row) for row in rows]
