@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from ..plugin_utils._backup.engine import BackupRequest
@@ -34,8 +35,6 @@ class ActionModule(HypervAction):
         view = observe_host(run.client, vms=[arguments["vm"]], vhd_details=True).to_dict()
         vm = view["vms"][0]
         files = [disk for disk in vm["disks"] if disk["captured_by"] == "host"]
-        if not job.is_under_way:
-            self._check(run, job, view, vm, files)
         request = BackupRequest(
             phase="host",
             target=arguments["target"],
@@ -45,8 +44,11 @@ class ActionModule(HypervAction):
             vm_state=vm["state"],
             vss_backup_type=arguments["vss_backup_type"],
             left_out_disks=sum(disk["captured_by"] == "guest" for disk in vm["disks"]),
-            disks=vm["disks"],
+            vm=vm,
+            covered=bool((arguments["coverage"] or {}).get("complete")),
         )
+        if not job.is_under_way:
+            self._check(run, job, view, request, files)
         more = {"vm": _named(vm), "machine": view["host"]["name"]}
         return job.planned(request, **more) if run.check_mode else job.run(request, **more)
 
@@ -55,11 +57,11 @@ class ActionModule(HypervAction):
         run: Run,
         job: BackupJob,
         view: t.Mapping[str, t.Any],
-        vm: t.Mapping[str, t.Any],
+        request: BackupRequest,
         files: t.Sequence[t.Mapping[str, t.Any]],
     ) -> None:
         """Everything that can be known before a backup starts. Raises: TaskError, TargetRefused."""
-        arguments = run.arguments
+        arguments, vm = run.arguments, request.vm
         coverage = arguments["coverage"]
         changes = host_changes(coverage, vm) if coverage else []
         if changes:
@@ -82,6 +84,14 @@ class ActionModule(HypervAction):
             source_paths=[disk["host_volume"]["path"] for disk in files if (disk["host_volume"] or {}).get("path")],
             needed_bytes=sum(_stored_bytes(disk) for disk in files),
         )
+        found = job.refusals(request)
+        if found:
+            sentences = "; ".join(one.sentence.rstrip(".") for one in found)
+            raise TaskError(
+                found[0].kind,
+                f"VM {vm['name']} cannot be backed up; nothing was started: {sentences}",
+                findings=[dataclasses.asdict(one) for one in found],
+            )
 
 
 def _named(vm: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

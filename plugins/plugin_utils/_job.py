@@ -25,7 +25,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from ._backup.engine import BackupRequest, Capabilities, Phase
+    from ._backup.engine import BackupRequest, Capabilities, Phase, Refusal
     from ._guard import Guard, NoGuard
     from ._task import Run
 
@@ -107,6 +107,10 @@ class BackupJob:
                 needed_bytes=needed_bytes,
             )
         )
+
+    def refusals(self, request: BackupRequest) -> Sequence[Refusal]:
+        """What else the engine says against this backup."""
+        return self._engine.refusals(request)
 
     def planned(self, request: BackupRequest, **more: t.Any) -> Outcome:
         """What check mode returns: every key, nothing started."""

@@ -110,7 +110,8 @@ class BackupRequest:
         volumes: volume GUID paths (guest phase).
         vm_id, vm_name, vm_state: of the VM (host phase), the state right before the backup.
         left_out_disks: how many disks of the VM the host's backup leaves out.
-        disks: the VM's disks as `disk_info` shows them now (host phase).
+        vm: the VM's entry of `disk_info` as it is now, with details of its virtual hard disks (host phase).
+        covered: a plan was given in which every disk of the VM is captured by a phase or accepted as a gap (host phase).
     """
 
     phase: Phase
@@ -123,7 +124,8 @@ class BackupRequest:
     vm_state: str | None = None
     vss_backup_type: VssBackupType = "copy"
     left_out_disks: int = 0
-    disks: Sequence[Mapping[str, Any]] = ()
+    vm: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    covered: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -212,6 +214,7 @@ class Engine(Protocol):
 
     `known` tells by the run id alone what the machine knows of a run. `is_busy` names what has to end before a run may
     start, as texts for a message; always empty for an engine that is `concurrent`. `check_target` raises `TargetRefused`.
+    `refusals` are further findings against this very backup, read only; check mode asks them too.
     """
 
     name: str
@@ -221,6 +224,8 @@ class Engine(Protocol):
     def is_busy(self) -> Sequence[str]: ...
 
     def check_target(self, question: TargetQuestion) -> None: ...
+
+    def refusals(self, request: BackupRequest) -> Sequence[Refusal]: ...
 
     def start(self, run_id: str, request: BackupRequest) -> Job: ...
 
@@ -269,7 +274,7 @@ class RestoreRequest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """Why an engine cannot do a restore, as a finding of the preflight."""
+    """Why an engine cannot do a backup or restore, as a finding of the preflight."""
 
     kind: str
     sentence: str

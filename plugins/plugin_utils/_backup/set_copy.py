@@ -32,7 +32,7 @@ _REG_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 def copy_path(item: BackupSet, target: str) -> str:
     r"""Where the copy lies: `<target>\hyperv.passthrough\<set id>.reg`. Raises `TargetRefused`."""
-    return f"{parse_target(target).root}\\{COPIES_FOLDER}\\{check_set_id(item.set_id)}.reg"
+    return f"{parse_target(target, folders=True).root}\\{COPIES_FOLDER}\\{check_set_id(item.set_id)}.reg"
 
 
 def copy_run_id(item: BackupSet) -> str:

@@ -26,6 +26,7 @@ VERSIONS_FOLDER = "WindowsImageBackup"  # in the root of a target that holds ver
 _REFUSED = re.compile(r"[\x00-\x1f\x7f\"%!^<>|*]")
 _LETTER = re.compile(r"([A-Za-z]):\\?")
 _VOLUME = re.compile(r"\\\\\?\\Volume\{([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})\}\\?")
+_FOLDER = re.compile(r"[A-Za-z]:(?:\\[^\\/?:]+)+\\?")
 _SHARE = re.compile(r"\\\\[^\\/?.:]+[^\\/?:]*\\[^\\/?:]+(?:\\[^\\/?:]+)*\\?")
 
 
@@ -33,7 +34,7 @@ _SHARE = re.compile(r"\\\\[^\\/?.:]+[^\\/?:]*\\[^\\/?:]+(?:\\[^\\/?:]+)*\\?")
 class Target:
     """`text` is how wbadmin takes it: `E:`, `\\\\?\\Volume{guid}\\` or `\\\\server\\share\\folder` (no backslash at its end)."""
 
-    kind: str  # volume | share
+    kind: str  # volume | share | folder
     text: str
     letter: str | None = None
     volume: str | None = None  # GUID path
@@ -44,8 +45,11 @@ class Target:
         return self.text.rstrip("\\")
 
 
-def parse_target(text: str) -> Target:
-    """Read a target. Raises `TargetRefused`: `target_characters` or `target_invalid`."""
+def parse_target(text: str, *, folders: bool = False) -> Target:
+    """Read a target; `folders` takes a folder of a drive (`E:\\backups`) as well, which Windows Server Backup does not.
+
+    Raises `TargetRefused`: `target_characters` or `target_invalid`.
+    """
     wanted = text.strip()
     if _REFUSED.search(wanted) or len(wanted) > MAX_TARGET_CHARS:
         raise TargetRefused(
@@ -59,12 +63,15 @@ def parse_target(text: str) -> Target:
     if match := _VOLUME.fullmatch(wanted):
         path = f"\\\\?\\Volume{{{match[1].lower()}}}\\"
         return Target(kind="volume", text=path, volume=path)
+    if folders and _FOLDER.fullmatch(wanted) and not any(part in (".", "..") for part in wanted.split("\\")):
+        return Target(kind="folder", text=wanted[:1].upper() + wanted[1:].rstrip("\\"), letter=wanted[0].upper())
     if _SHARE.fullmatch(wanted) and not any(part in (".", "..") for part in wanted.split("\\")):
         return Target(kind="share", text=wanted.rstrip("\\"))
     halved = re.match(r"\\[^\\]", wanted) is not None
     raise TargetRefused(
         "target_invalid",
-        f"The target '{wanted}' is none that Windows Server Backup takes; write a drive letter (E:), a volume GUID path or a "
+        f"The target '{wanted}' is none that {'this engine' if folders else 'Windows Server Backup'} takes; write a drive letter "
+        f"(E:), {'a folder of one (E:' + chr(92) + 'backups), ' if folders else ''}a volume GUID path or a "
         "share (\\\\server\\share, with folders if you like; mapped letters do not exist for the SYSTEM account)."
         + (
             " A share begins with two backslashes; -e name=value makes one of two, -e with JSON or a file does not."
@@ -115,7 +122,7 @@ def check_target(
     Raises: `TargetRefused`: `target_missing`, `target_is_source`, `target_on_left_out_disk`, `target_file_system`,
         `target_full`. A share is not looked at.
     """
-    if target.kind != "volume":
+    if target.kind == "share":
         return
     found = next((volume for volume in volumes if _is_target(target, volume)), None)
     if found is None:

@@ -41,6 +41,7 @@ from .engine import (
     Consistency,
     Job,
     JobStatus,
+    Refusal,
     TargetQuestion,
     Waiting,
 )
@@ -306,6 +307,10 @@ class WindowsServerBackup(WbadminRuns):
             needed_bytes=question.needed_bytes,
             may_be_pruned=target.letter is None or has_folder(self._client, target.letter, VERSIONS_FOLDER),
         )
+
+    def refusals(self, request: BackupRequest) -> Sequence[Refusal]:
+        """Nothing: what Windows Server Backup makes of a VM, only the run itself tells."""
+        return ()
 
     def start(self, run_id: str, request: BackupRequest, *, obsolete: Sequence[str] = (), again: bool = False) -> Job:
         """Start a run, or attach to it when the machine knows its id.
