@@ -139,6 +139,7 @@ def capabilities(machine: Mapping[str, Any]) -> Capabilities:
         restores_vms=True,
         file_systems=VOLUME_FILE_SYSTEMS,
         vhd_file_systems=VHD_FILE_SYSTEMS,
+        deletes_versions=True,
         remote_vhds=False,
         application_consistent=True,
         incremental=True,

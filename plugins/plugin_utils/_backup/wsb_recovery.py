@@ -25,9 +25,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._hyperv.volumes import has_folder, mounted_volumes
+from . import wsb_deletion
 from .backup_events import CHANNEL, BackupEvent, EventsUnreadable
 from .detached_job import JobLook, Step, argument
-from .engine import Job, JobStatus, Refusal, RestoreRequest, RestoreResult, TargetListing, Waiting
+from .engine import Deletion, Job, JobStatus, Refusal, RestoreRequest, RestoreResult, TargetListing, Waiting
 from .errors import BackupError
 from .target import VERSIONS_FOLDER, parse_target
 from .wbadmin_text import (
@@ -386,6 +387,14 @@ class WindowsServerRecovery(WbadminRuns):
             return TargetListing(versions=None, reason=with_output(f"{target} could not be listed (code {code})", said))
         listed = items_named(look.files.get(_ITEMS, b""), items or {}) if look.exit_code(_ITEMS_RC) == 0 else {}
         return TargetListing(versions=versions, items=listed)
+
+    def why_kept(self, target: str) -> str:
+        """See `wsb_deletion.why_kept`."""
+        return wsb_deletion.why_kept(target)
+
+    def delete(self, run_id: str, version: str, target: str, machine: str) -> Deletion:
+        """See `wsb_deletion.delete_folder`."""
+        return wsb_deletion.delete_folder(self._jobs, run_id, version, target, machine, self._waiting)
 
     def _holds_nothing(self, target: str) -> bool:
         """A volume that is there without a folder of backups holds none: that is an answer, however wbadmin words it."""
