@@ -217,7 +217,12 @@ def _ansible_playbook(words: list[str]) -> int:
     from ansible.cli.playbook import PlaybookCLI
     from ansible.errors import AnsibleError
     from ansible.parsing.vault import VaultSecretsContext
+    from ansible.utils.context_objects import GlobalCLIArgs
+    from ansible.utils.vars import load_extra_vars
 
+    # ansible remembers the command line of the first command in a process, and what its -e came to
+    GlobalCLIArgs._Singleton__instance = None
+    load_extra_vars.extra_vars = None
     cli = PlaybookCLI(["ansible-playbook", *words])
     VaultSecretsContext._current = None  # ansible expects one command in a process
     try:
