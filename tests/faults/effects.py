@@ -178,15 +178,21 @@ def _turned_off(case: Case, _machine: Any, _data: bytes, carry: Carry) -> Reply:
     vm = case.scenario.vm_of(case.world)
     if vm is not None and vm.running:
         vm.set_state(OFF)
-        case.before_rerun.append(lambda: case.world.power.start_now(vm))
+        case.before_rerun.append(lambda: _start(case, vm))
     return carry()
+
+
+def _start(case: Case, vm: Any) -> None:
+    """Unless it runs again already, or Hyper-V does not let them."""
+    if vm.state != RUNNING and case.world.power.start_problem(vm) is None:
+        case.world.power.start_now(vm)
 
 
 def _turned_on(case: Case, _machine: Any, _data: bytes, carry: Carry) -> Reply:
     """An operator starts the VM at the wrong moment, as far as Hyper-V lets them."""
     vm = case.scenario.vm_of(case.world)
-    if vm is not None and vm.state != RUNNING and case.world.power.start_problem(vm) is None:
-        case.world.power.start_now(vm)
+    if vm is not None:
+        _start(case, vm)
     return carry()
 
 

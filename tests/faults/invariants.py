@@ -44,6 +44,7 @@ class Glance:
         runs: names of our backup tasks on each machine, without the helpers; also of those that somebody has deleted since.
         disks: a number for each LUN that changes with every write to it.
         quiesced: guests whose applications the hook has stopped.
+        more: what the scenario's own `look` has seen.
     """
 
     findings: tuple[str, ...]
@@ -54,6 +55,7 @@ class Glance:
     runs: Mapping[str, frozenset[str]]
     disks: Mapping[str, int]
     quiesced: frozenset[str]
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def glance(world: Any) -> Glance:

@@ -32,7 +32,8 @@ class Scenario:
         world: YAML.
         playbook: by FQCN, as it is given on the command line, with `variables` as `-e`.
         vm: the VM that is worked on.
-        prepare: brings a fresh world to where the command begins; it may give commands to `controller`.
+        prepare: brings a fresh world to where the command begins; it may give commands to `controller`, and return more
+            variables.
         end_state: what has to be the same with and without a fault; ids, times and counts left out.
         others: what may be there besides, for the table ("one set recorded as failed").
         proof: sentences about bytes that are not as they must be at the end.
@@ -42,6 +43,7 @@ class Scenario:
         switches: of the simulator, where they are not at their default.
         effects: names of those that are tried; empty: all.
         only_while_job: no exchanges are tried but those at which a backup runs.
+        look: what the invariants need to see of the world besides a `Glance`; it becomes `Glance.more`.
     """
 
     name: str
@@ -54,12 +56,13 @@ class Scenario:
     others: Callable[[Glance], str]
     proof: Callable[[Any, Glance], Iterator[str]]
     invariants: tuple[Invariant, ...]
-    prepare: Callable[[Any, Any], None] | None = None
+    prepare: Callable[[Any, Any], Mapping[str, Any] | None] | None = None
     hook: Callable[[Any, str], None] | None = None
     refusals: frozenset[str] = frozenset()
     switches: Mapping[str, str] = dataclasses.field(default_factory=dict)
     effects: tuple[str, ...] = ()
     only_while_job: bool = False
+    look: Callable[[Any], Mapping[str, Any]] | None = None
 
     def vm_of(self, world: Any) -> Any:
         return next((vm for vm in world.vms if vm.name == self.vm), None)
