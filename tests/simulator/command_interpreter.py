@@ -65,6 +65,12 @@ assumed(
     "An unknown program sets ERRORLEVEL 9009 inside cmd.exe and makes `cmd /c` end with 1",
     source="general knowledge of cmd.exe",
 )
+assumed(
+    "cmd-missing-folder",
+    "A program whose folder is not there: 'The system cannot find the path specified.' and this ERRORLEVEL",
+    source="general knowledge of cmd.exe",
+    values=("3", "1"),
+)
 assumed("cmd-syntax-exit", "A line that cmd.exe cannot parse ends with 255", source="general knowledge of cmd.exe")
 
 Step: TypeAlias = "Generator[Wait, None, int]"
@@ -351,6 +357,9 @@ class CommandInterpreter:
             )
         except ProgramNotFound:
             name = first_word(text)[0]
+            if "\\" in name and not self.files.is_folder(name.rpartition("\\")[0] + "\\"):
+                self.err("The system cannot find the path specified.")
+                return SetLevel(int(self.machine.world.assume("cmd-missing-folder")))
             self.err(f"'{name}' is not recognized as an internal or external command,\noperable program or batch file.")
             self.unknown_program = True
             return SetLevel(UNKNOWN_PROGRAM)

@@ -55,6 +55,7 @@ HOST_NAMESPACES = frozenset(
         "root/virtualization/v2",
     }
 )
+SHADOW_DEVICE = "\\\\?\\globalroot\\device\\harddiskvolumeshadowcopy"
 GUEST_NAMESPACES = HOST_NAMESPACES - {"root/virtualization/v2"}
 
 
@@ -174,6 +175,7 @@ class Machine:
     processes: Any = None
     scheduler: Any = None
     backup: Any = None
+    vss: Any = None
 
     def __init__(self, world: World, kind: str, name: str, os: OperatingSystem) -> None:
         self.world = world
@@ -206,6 +208,7 @@ class Machine:
         self.mounted_images: list[MountedImage] = []
         self.service_states: dict[str, str] = {}
         self.extra_services: list[Any] = []
+        self.installed_programs: dict[tuple[str, str], Any] = {}
         self.winrm: Any = None
         self.features: dict[str, bool] = {"Windows-Server-Backup": os.product_type != 1}
         self.role_present = kind == "host"
@@ -214,7 +217,6 @@ class Machine:
         self.virtual_sans: dict[str, str] = {}
         self.cluster: Cluster | None = None
         self.shadow_storage: dict[str, tuple[str, int]] = {}
-        self.shadow_copies: list[Any] = []
         self.powered = kind == "host"
         self.suspended = False
         self.booted_at = world.clock.utc()
@@ -441,7 +443,16 @@ class Machine:
         return [volume for disk in self.disks for volume in self.volumes_of(disk)]
 
     def volume_by_letter(self, letter: str) -> Volume | None:
-        return next((v for v in self.volumes() if v.letter and v.letter.upper() == letter.upper()), None)
+        everything = [*self.volumes(), *self.exposed_volumes()]
+        return next((v for v in everything if v.letter and v.letter.upper() == letter.upper()), None)
+
+    def exposed_volumes(self) -> list[Volume]:
+        """Shadow copies that have a letter or a folder: volumes that can only be read."""
+        return list(self.vss.exposed_volumes()) if self.vss is not None else []
+
+    def letter_taken(self, letter: str) -> bool:
+        remembered = any(mount.letter == letter.upper() for mount in self.mounts.values())
+        return remembered or self.volume_by_letter(letter) is not None
 
     def volume_by_guid(self, guid: str) -> Volume | None:
         return next((v for v in self.volumes() if v.guid.lower() == guid.lower()), None)
@@ -454,7 +465,8 @@ class Machine:
         volume.mount.letter = letter.upper()
 
     def free_letter(self) -> str | None:
-        used = {v.letter for v in self.volumes()} | {m.letter for m in self.mounts.values()}
+        used = {v.letter for v in [*self.volumes(), *self.exposed_volumes()]}
+        used |= {m.letter for m in self.mounts.values()}
         return next((chr(c) for c in range(ord("D"), ord("Z") + 1) if chr(c) not in used), None)
 
     def resolve(self, path: str, account: str = "SYSTEM", *, write: bool = False) -> tuple[Volume, str]:
@@ -470,6 +482,12 @@ class Machine:
             if volume is None:
                 raise FileSystemError(ERROR_PATH_NOT_FOUND, path)
             return volume, rest.strip("\\")
+        if path.lower().startswith(SHADOW_DEVICE):
+            number, _unused, rest = path[len(SHADOW_DEVICE) :].partition("\\")
+            copy = self.vss.device_volume(int(number)) if self.vss is not None and number.isdigit() else None
+            if copy is None:
+                raise FileSystemError(ERROR_PATH_NOT_FOUND, path)
+            return copy, rest.strip("\\")
         if path[:4] in ("\\\\?\\", "\\\\.\\"):
             path = path[4:]
         if path.startswith("\\\\"):
@@ -481,7 +499,7 @@ class Machine:
     def _resolve_local(self, path: str) -> tuple[Volume, str]:
         best: tuple[int, Volume] | None = None
         folded = path.rstrip("\\").lower() + "\\"
-        for volume in self.volumes():
+        for volume in [*self.volumes(), *self.exposed_volumes()]:
             for folder in volume.mount_points:
                 prefix = folder.rstrip("\\").lower() + "\\"
                 if folded.startswith(prefix) and (best is None or len(prefix) > best[0]):
@@ -669,6 +687,10 @@ class Machine:
     def vm_by_id(self, identifier: str) -> Vm | None:
         return next((vm for vm in self.vms if vm.id == identifier.strip("{}").upper()), None)
 
+    def install_program(self, path: str, function: Callable[[Any], Any]) -> None:
+        """A program of the operator's at ``path``: what `function(call)` does (installed_programs.py)."""
+        importlib.import_module(f"{__package__}.installed_programs").install_program(self, path, function)
+
     def set_host_values(self) -> None:
         """What integration services write into a guest's registry (HostName, VirtualMachineId ...)."""
         if self.kind != "guest" or self.vm is None or self.registry is None or not self.vm.traits.integration_installed:
@@ -813,6 +835,14 @@ class World:
     def check(self) -> list[str]:
         """Invariants that hold in any world that Windows could be in; the findings, empty when all is well."""
         return world_truth.findings(self)
+
+    def leftovers(self) -> list[str]:
+        """Shadow copies, exposures, recovery checkpoints, planned VMs and waiting writers; empty in a clean world."""
+        return world_truth.leftovers(self)
+
+    def shadow_state(self) -> dict[str, Any]:
+        """VSS of every Windows machine, in JSON types (VolumeShadowService.describe)."""
+        return {machine.name: machine.vss.describe() for machine in self.machines if machine.vss is not None}
 
     def digests(self) -> dict[str, dict[str, str]]:
         """SHA-256 of every image file, every LUN and every guest volume's file tree, running or not."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import command_interpreter
 from ..file_system import FileSystemError
+from ..installed_programs import find_installed
 from ..processes import Process, ProgramFunction, ProgramNotFound, first_word
 from ..windows_files import Files
 from . import powershell, reg, schtasks, text_tools, wbadmin, wevtutil
@@ -68,6 +69,9 @@ def known_name(program: str) -> str | None:
 def find_program(machine: Any, process: Process) -> ProgramFunction:
     """Fills in the name and path of the process and gives its program; ProgramNotFound when there is none."""
     program, rest = first_word(process.command_line)
+    installed = find_installed(machine, process, program)
+    if installed is not None:
+        return installed
     name = known_name(program)
     if name is not None:
         process.name, process.executable = name, full_path(name)
