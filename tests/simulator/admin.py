@@ -49,6 +49,8 @@ class Admin:
             "/exchanges": lambda query: {"exchanges": self._rules.exchanges},
             "/check": lambda query: {"findings": list(world.check())},
             "/digests": lambda query: world.digests(),
+            "/shadows": lambda query: world.shadow_state(),
+            "/leftovers": lambda query: {"leftovers": world.leftovers()},
             "/bugs": lambda query: self._doors.bugs,
             "/unserved": lambda query: self._unserved(),
             "/mishaps": lambda query: mishap_texts(),

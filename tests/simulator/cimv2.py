@@ -19,12 +19,19 @@ from .disks import BUS_TYPES, Disk, stable_hex
 from .partition_table import MBR, MICROSOFT_RESERVED
 from .service import method, view
 from .virtual_machine import Vm
+from .volumes import Volume
 from .world import Machine
 
 NS = "root/cimv2"
 Row = dict[str, Value]
 Known = Mapping[str, Value]
 
+assumed(
+    "vss-exposed-volume-rows",
+    "A shadow copy that is exposed with a letter is a row of Win32_LogicalDisk and Win32_Volume, or is not",
+    source="no source; the storage namespace never lists it",
+    values=("yes", "no"),
+)
 assumed(
     "diskdrive-scsi-address",
     "Win32_DiskDrive of a guest shows the slot on the controller as SCSILogicalUnit",
@@ -297,9 +304,13 @@ def disk_drives(machine: Machine) -> Iterable[Row]:
         yield disk_drive_row(disk)
 
 
+def _exposed(machine: Machine) -> list[Volume]:
+    return machine.exposed_volumes() if machine.world.assume("vss-exposed-volume-rows") == "yes" else []
+
+
 @view(NS, "Win32_LogicalDisk")
 def logical_disks(machine: Machine) -> Iterable[Row]:
-    for volume in machine.volumes():
+    for volume in [*machine.volumes(), *_exposed(machine)]:
         if volume.letter is None:
             continue
         raw = volume.is_raw
@@ -329,7 +340,7 @@ def logical_disks(machine: Machine) -> Iterable[Row]:
 
 @view(NS, "Win32_Volume")
 def win32_volumes(machine: Machine) -> Iterable[Row]:
-    for volume in machine.volumes():
+    for volume in [*machine.volumes(), *_exposed(machine)]:
         raw = volume.is_raw
         name = volume.access_paths[0]
         yield {
@@ -589,20 +600,3 @@ def time_zone(machine: Machine) -> Iterable[Row]:
         "DaylightName": name,
         "DaylightBias": 0,
     }
-
-
-@view(NS, "Win32_ShadowStorage")
-def shadow_storage(machine: Machine) -> Iterable[Row]:
-    """Associations of volumes with the volume that holds their diff area, where one was set up."""
-    for guid, (store, limit) in machine.shadow_storage.items():
-        source, target = machine.volume_by_guid(guid), machine.volume_by_guid(store)
-        if source is None or target is None or target.is_raw:
-            continue
-        used = sum(size for purpose, size in target.files.reservations.items() if guid in purpose)
-        yield {
-            "Volume": Ref(NS, "Win32_Volume", {"DeviceID": source.path}),
-            "DiffVolume": Ref(NS, "Win32_Volume", {"DeviceID": target.path}),
-            "AllocatedSpace": used,
-            "UsedSpace": used,
-            "MaxSpace": limit or target.size // 10,
-        }

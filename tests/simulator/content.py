@@ -13,7 +13,7 @@ import errno
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 CHUNK = 1 << 20
@@ -60,6 +60,7 @@ class SparseFile(Content):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.written = 0  # bytes written through this object, ever: World.mark() counts from it
+        self.watchers: list[Callable[[int, int], None]] = []  # told (offset, length) before bytes are written
         self._version = 0
 
     @classmethod
@@ -90,6 +91,8 @@ class SparseFile(Content):
 
     def write_at(self, offset: int, data: bytes) -> None:
         self._check(offset, len(data))
+        for watcher in list(self.watchers):
+            watcher(offset, len(data))
         self._version += 1
         self.written += len(data)
         handle = os.open(self.path, os.O_RDWR)

@@ -264,6 +264,9 @@ class DirectoryFileSystem(FileSystem):
         self._base_use = used or metadata_bytes(kind, capacity, cluster_size)
         self._contents: dict[Path, SparseFile] = {}
         self._used: int | None = None
+        self.watchers: list[
+            Callable[[str, int, int], None]
+        ] = []  # told (path, offset, length) before bytes are written
         root.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -415,6 +418,11 @@ class _CappedFile(SparseFile):
     def __init__(self, path: Path, owner: DirectoryFileSystem) -> None:
         super().__init__(path)
         self._owner = owner
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        for watcher in list(self._owner.watchers):
+            watcher(str(self.path.relative_to(self._owner.root)), offset, len(data))
+        super().write_at(offset, data)
 
     def resize(self, size: int) -> None:
         if size - self.size > self._owner.free:

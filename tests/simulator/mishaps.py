@@ -502,6 +502,7 @@ def rebuild_host(
     host.remember_disks()
     host.service_states.clear()
     host.shadow_storage.clear()
+    host.vss.forget_all()
     world.reboots += 1
     host.disks = []
     host.jobs.lose()

@@ -24,6 +24,7 @@ WRITER_ID = "66841cd4-6ded-4f4b-8f17-fd23f8ddc3de"
 HOST_COMPONENT = "Host Component"
 
 VSS_E_VOLUME_NOT_SUPPORTED = 0x8004230C
+VSS_E_SNAPSHOT_SET_IN_PROGRESS = 0x80042316
 VSS_E_INSUFFICIENT_STORAGE = 0x8004231F
 VSS_E_WRITERERROR_PARTIAL_FAILURE = 0x80042336
 VSS_E_UNEXPECTED_PROVIDER_ERROR = 0x8004230F
@@ -266,29 +267,56 @@ def take_snapshot(machine: Any, volumes: list[Any], taken: list[Component], purp
             store_guid = machine.shadow_storage.get(volume.guid, (volume.guid, 0))[0]
             store = machine.volume_by_guid(store_guid) or volume
             _reserve(snapshot, store, f"diff area {purpose} {volume.guid}", minimum_diff_area(volume.size, small))
-        for component in taken:
-            if component.method == "online":
-                if machine.world.assume("vss-recovery-checkpoint") == "listed":
-                    _list_checkpoint(snapshot, component.vm)
-                for file in component_files(component):
-                    if file.path.lower().endswith((".vhd", ".vhdx", ".avhd", ".avhdx")):
-                        size = 4 * MEBIBYTE + churn
-                        _reserve(snapshot, file.volume, f"checkpoint {purpose} {file.path}", size, component.vm)
-            elif component.method == "saved":
-                component.vm.set_state(6)
-                snapshot.resume.append(component.vm)
-                machine.event_log.write(
-                    "Microsoft-Windows-Hyper-V-Worker-Admin",
-                    provider="Microsoft-Windows-Hyper-V-Integration",
-                    event_id=19100,
-                    level=3,
-                    data={"VmName": component.name, "VmId": component.identifier},
-                    message=f"{component.name}: The backup could not be taken online: {component.reason}.",
-                )
+        prepare_components(machine, snapshot, taken, purpose, churn)
     except VssFailure:
         undo(snapshot)
         raise
     return snapshot
+
+
+def prepare_components(machine: Any, snapshot: Snapshot, taken: list[Component], purpose: str, churn: int) -> None:
+    """PrepareForSnapshot: room for the .avhdx of VMs that go on running, the others are saved; VssFailure in the middle."""
+    for component in taken:
+        if component.method == "online":
+            if machine.world.assume("vss-recovery-checkpoint") == "listed":
+                _list_checkpoint(snapshot, component.vm)
+            for file in component_files(component):
+                if file.path.lower().endswith((".vhd", ".vhdx", ".avhd", ".avhdx")):
+                    size = 4 * MEBIBYTE + churn
+                    _reserve(snapshot, file.volume, f"checkpoint {purpose} {file.path}", size, component.vm)
+        elif component.method == "saved":
+            component.vm.set_state(6)
+            snapshot.resume.append(component.vm)
+            machine.event_log.write(
+                "Microsoft-Windows-Hyper-V-Worker-Admin",
+                provider="Microsoft-Windows-Hyper-V-Integration",
+                event_id=19100,
+                level=3,
+                data={"VmName": component.name, "VmId": component.identifier},
+                message=f"{component.name}: The backup could not be taken online: {component.reason}.",
+            )
+
+
+def component_volumes(component: Component) -> dict[str, Any]:
+    """Volumes that hold files of a component, by GUID; a file that is on none of this computer's volumes has the key ""."""
+    vm = component.vm
+    if vm is None:
+        return {}
+    shared = {path.lower() for path in _shared_paths(vm)}
+    found: dict[str, Any] = {}
+    for path in [*vm.vhd_paths(), vm.configuration_path]:
+        if path.lower() in shared:
+            continue
+        if _is_share(path):
+            if vm.host.world.assume("vss-smb-vhd") == "refused":
+                found[""] = path
+            continue
+        try:
+            volume, _below = vm.host.resolve(path)
+            found[volume.guid] = volume
+        except FileSystemError:
+            found[""] = path
+    return found
 
 
 def _list_checkpoint(snapshot: Snapshot, vm: Any) -> None:

@@ -37,6 +37,7 @@ from .guest_memory import remember
 from .processes import SYSTEM, Token
 from .vss_writer import (
     HOST_COMPONENT,
+    VSS_E_SNAPSHOT_SET_IN_PROGRESS,
     Component,
     Snapshot,
     VssFailure,
@@ -616,6 +617,8 @@ class WindowsBackup:
     def _capture(self, job: Job, plan: Plan) -> None:
         """Snapshot, then every byte goes to the target."""
         computer = str(self.machine.netbios_name)
+        if self.machine.vss.pending is not None:
+            raise VssFailure(VSS_E_SNAPSHOT_SET_IN_PROGRESS, "Another shadow copy creation is already in progress.")
         files = [component_files(component) for component in plan.components]
         if any(
             not found and component.name != HOST_COMPONENT

@@ -41,8 +41,13 @@ def parent_folder(path: str) -> str:
 
 
 def root_of(path: str) -> str:
-    r"""`C:\`, `\\?\Volume{..}\` or `\\server\share\`; "" when the path has none."""
-    match = re.match(r"[A-Za-z]:\\?|\\\\\?\\Volume\{[0-9A-Fa-f-]+\}\\?|\\\\[^\\?]+\\[^\\]+\\?", path)
+    r"""`C:\`, `\\?\Volume{..}\`, the device of a shadow copy or `\\server\share\`; "" when the path has none."""
+    match = re.match(
+        r"[A-Za-z]:\\?|\\\\\?\\Volume\{[0-9A-Fa-f-]+\}\\?|\\\\\?\\GLOBALROOT\\Device\\HarddiskVolumeShadowCopy\d+\\?"
+        r"|\\\\[^\\?]+\\[^\\]+\\?",
+        path,
+        re.IGNORECASE,
+    )
     return match[0] if match else ""
 
 

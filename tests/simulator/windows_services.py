@@ -21,6 +21,7 @@ from .file_system import FileSystemError
 from .processes import ProcessTable
 from .programs import PROGRAMS, find_program, full_path
 from .task_scheduler import TaskScheduler
+from .volume_shadow_service import VolumeShadowService
 from .windows_backup import Failure, WindowsBackup
 
 assumed(
@@ -63,6 +64,7 @@ def attach(machine: Any) -> None:
     )
     machine.scheduler = TaskScheduler(machine)
     machine.backup = WindowsBackup(machine)
+    machine.vss = VolumeShadowService(machine)
     machine.processes.tickers += [machine.scheduler.tick, machine.backup.tick]
     machine.processes.lookers.append(machine.backup.look)
     if machine.kind == "host":
@@ -88,6 +90,7 @@ def rebooted(machine: Any) -> None:
     """Everything that runs is gone; registry, logs, tasks and catalogs stay."""
     if machine.processes is None:
         return
+    machine.vss.reboot()
     machine.backup.reboot()
     machine.processes.reboot()
     machine.scheduler.reboot()

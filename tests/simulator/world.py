@@ -743,6 +743,7 @@ class World:
         self.looks_per_job = 2
         self.reboots = 0
         self.incidents: list[str] = []
+        self.transportable_sets: dict[str, list[tuple[Any, Volume]]] = {}
         self.serial = 0
         self._owned = owned
         from .hyperv_power import Power

@@ -49,6 +49,7 @@ from .virtual_machine import (
     NetworkAdapter,
     Vm,
 )
+from .volume_shadow_service import Provider
 from .volumes import Mount, Volume
 from .world import OPERATING_SYSTEMS, Account, Machine, OperatingSystem, Share, StoragePool, World
 from .world_layout import LayoutBuilder, sparse
@@ -237,6 +238,8 @@ class _Builder(LayoutBuilder):
         host.configuration_root = reader.text("configuration_root", "C:\\ProgramData\\Microsoft\\Windows\\Hyper-V")
         share_readers = reader.readers("shares")
         image_readers = reader.readers("images")
+        providers = [self._vss_provider(one) for one in reader.readers("vss_providers")]
+        storage_readers = reader.readers("shadow_storage")
         reader.finish()
         host.boot()
         for folder in (host.vhd_root, host.configuration_root):
@@ -253,7 +256,31 @@ class _Builder(LayoutBuilder):
                 Share(name, one.text("name"), volume, folder, one.texts("read", ("*",)), one.texts("write", ("*",)))
             )
             one.finish()
+        for one in storage_readers:
+            source, store = (
+                host.volume_by_letter(one.text("for")),
+                host.volume_by_letter(one.text("on", one.text("for"))),
+            )
+            if source is None or store is None:
+                raise WorldError(f"{one.where}: {name} has no volume with that letter.")
+            host.shadow_storage[source.guid] = (store.guid, one.size("maximum", 0))
+            one.finish()
         world.add_machine(host)
+        host.vss.extra_providers = providers
+
+    @staticmethod
+    def _vss_provider(reader: Reader) -> Provider:
+        found = Provider(
+            id=reader.text("id").strip("{}").lower().join(("{", "}")),
+            name=reader.text("name"),
+            kind=reader.text("type", "hardware", choices=("hardware", "software")),
+            version=reader.text("version", "1.0.0.0"),
+            class_id=reader.text("class_id", "{00000000-0000-4000-8000-000000000001}"),
+            luns=reader.texts("luns"),
+            letters=reader.texts("volumes"),
+        )
+        reader.finish()
+        return found
 
     def _local_volume(self, host: Machine, number: int, reader: Reader) -> None:
         world = self.world

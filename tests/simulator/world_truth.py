@@ -41,9 +41,38 @@ def findings(world: World) -> list[str]:
         homes.setdefault(vm.id, []).append(vm.host.name)
     found += [f"VM {i} is registered on {' and '.join(h)}" for i, h in homes.items() if len(h) > 1]
     for machine in world.machines:
-        letters = [v.letter for v in machine.volumes() if v.letter]
+        letters = [v.letter for v in [*machine.volumes(), *machine.exposed_volumes()] if v.letter]
         if len(letters) != len(set(letters)):
             found.append(f"{machine.name}: two volumes share a letter")
+        for lost in machine.vss.unnotified.values() if machine.vss is not None else ():
+            found.append(
+                f"{machine.name}: the writers of shadow copy set {lost.set_id} wait for the end of their backup"
+            )
+    return found
+
+
+def leftovers(world: World) -> list[str]:
+    """What backups have left behind and may have meant to: shadow copies, exposures, recovery checkpoints, planned VMs,
+    writers that wait, a VM that was saved for a snapshot. A test that expects a clean world demands an empty list."""
+    found: list[str] = []
+    for machine in world.machines:
+        if machine.vss is None:
+            continue
+        for copy in machine.vss.present():
+            found.append(f"{machine.name}: shadow copy {copy.id} of {(copy.origin_names or [copy.origin_path])[0]}")
+            if copy.exposed is not None:
+                found.append(f"{machine.name}: shadow copy {copy.id} is exposed as {copy.exposed.name}")
+        if machine.vss.pending is not None:
+            found.append(f"{machine.name}: shadow copy set {machine.vss.pending.id} is being created")
+        found += [f"{machine.name}: shadow copy set {lost} was never completed" for lost in machine.vss.unnotified]
+    for vm in world.vms:
+        if vm.planned:
+            found.append(f"{vm.host.name}: {vm.name} {vm.id} is planned only")
+        found += [
+            f"{vm.host.name}: {vm.name} has the recovery checkpoint {checkpoint.id}"
+            for checkpoint in vm.checkpoints
+            if checkpoint.kind == "recovery" and not checkpoint.transient
+        ]
     return found
 
 
