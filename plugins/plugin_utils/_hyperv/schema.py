@@ -240,15 +240,48 @@ _VIRTUALIZATION_CLASSES = (
         ExportSystemDefinition(in reference:CIM_ComputerSystem ComputerSystem, in string ExportDirectory,
             in instance:Msvm_VirtualSystemExportSettingData ExportSettingData, {_JOB_OUT})
         DestroySystem(in reference:CIM_ComputerSystem AffectedSystem, {_JOB_OUT})
+        ImportSystemDefinition(in string SystemDefinitionFile, in string SnapshotFolder,
+            in boolean GenerateNewSystemIdentifier, out reference:Msvm_PlannedComputerSystem ImportedSystem, {_JOB_OUT})
+        ValidatePlannedSystem(in reference:Msvm_PlannedComputerSystem PlannedSystem, {_JOB_OUT})
+        RealizePlannedSystem(in reference:Msvm_PlannedComputerSystem PlannedSystem,
+            out reference:CIM_ComputerSystem ResultingSystem, {_JOB_OUT})
         """,
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_PlannedComputerSystem",
+        keys="CreationClassName Name",
+        properties={"string": "CreationClassName Name ElementName Caption Description InstanceID"},
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_VirtualSystemSnapshotService",
+        keys="CreationClassName Name SystemCreationClassName SystemName",
+        properties={"string": "CreationClassName Name SystemCreationClassName SystemName"},
+        methods=f"""
+        CreateSnapshot(in reference:CIM_ComputerSystem AffectedSystem,
+            in instance:Msvm_VirtualSystemSnapshotSettingData SnapshotSettings, in uint16 SnapshotType,
+            inout reference:CIM_VirtualSystemSettingData ResultingSnapshot, {_JOB_OUT})
+        DestroySnapshot(in reference:CIM_VirtualSystemSettingData AffectedSnapshot, {_JOB_OUT})
+        """,
+    ),
+    _class(
+        VIRTUALIZATION,
+        "Msvm_VirtualSystemSnapshotSettingData",
+        keys="InstanceID",
+        properties={
+            "string": _SETTING,
+            "uint8": "ConsistencyLevel GuestBackupType",
+            "boolean": "IgnoreNonSnapshottableDisks",
+        },
     ),
     _class(
         VIRTUALIZATION,
         "Msvm_VirtualSystemExportSettingData",
         keys="InstanceID",
         properties={
-            "string": _SETTING,
-            "uint8": "CopySnapshotConfiguration CaptureLiveState",
+            "string": _SETTING + " SnapshotVirtualSystem",
+            "uint8": "CopySnapshotConfiguration CaptureLiveState BackupIntent",
             "boolean": "CopyVmRuntimeInformation CopyVmStorage CreateVmExportSubdirectory",
         },
     ),
@@ -609,7 +642,7 @@ _CIMV2_CLASSES = (
         methods="Rename(in string FileName) Delete()",
     ),
     # documentation of CIM_Directory and Win32_Directory (CIMWin32 provider); both only inherit from CIM_LogicalFile
-    _class(CIMV2, "CIM_Directory", keys="Name", properties=_FILE),
+    _class(CIMV2, "CIM_Directory", keys="Name", properties=_FILE, methods="Delete()"),
     _class(CIMV2, "Win32_Directory", keys="Name", properties=_FILE),
 )
 

@@ -115,7 +115,7 @@ def test_every_method_has_the_parameters_of_live_hosts(cim_class: CimClass) -> N
     for method in cim_class.methods:
         assert method.name in methods, f"{cim_class.name}.{method.name}"
         theirs = {
-            name: (direction.removeprefix("optional "), fact)
+            name: (direction.removeprefix("optional ").replace("in,out", "inout"), fact)
             for direction, name, fact in methods[method.name]["params"]
         }
         ours = {parameter.name: parameter for parameter in method.parameters}
