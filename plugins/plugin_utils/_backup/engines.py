@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from . import wsb, wsb_recovery
+from . import diskshadow, diskshadow_options, diskshadow_restore, wsb, wsb_recovery
 from .engine import Capabilities, Engine, Phase, RestoreEngine, Workplace
 from .errors import BackupError
 from .target import parse_target
@@ -157,6 +157,16 @@ _ENGINES: Mapping[str, EngineEntry] = {
             backup=lambda place: wsb.WindowsServerBackup(place.client, helper_waiting=place.waiting),
             restore=lambda place: wsb_recovery.WindowsServerRecovery(place.client, helper_waiting=place.waiting),
             probe=_wsb_probe,
+        ),
+        EngineEntry(
+            name=diskshadow.NAME,
+            phases=frozenset({"host"}),
+            parse_options=lambda given, phase: diskshadow_options.parse_options(given),
+            capabilities=diskshadow.capabilities,
+            backup=diskshadow.DiskShadow,
+            restore=diskshadow_restore.ShadowRestore,
+            probe=diskshadow.probe,
+            target_kind=lambda text: "share" if diskshadow.place_of(text).kind == "share" else "volume",
         ),
     )
 }

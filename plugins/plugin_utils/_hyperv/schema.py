@@ -633,6 +633,19 @@ _CIMV2_CLASSES = (
         keys="Volume DiffVolume",
         properties={"reference:Win32_Volume": "Volume DiffVolume", "uint64": "AllocatedSpace MaxSpace UsedSpace"},
     ),
+    # documentation of Win32_ShadowProvider and Win32_ShadowVolumeSupport (VSS WMI provider); not in cim-classes.json
+    _class(
+        CIMV2,
+        "Win32_ShadowProvider",
+        keys="ID",
+        properties={"string": "ID Name CLSID Version VersionID", "uint32": "Type"},
+    ),
+    _class(
+        CIMV2,
+        "Win32_ShadowVolumeSupport",
+        keys="Antecedent Dependent",
+        properties={"reference:Win32_ShadowProvider": "Antecedent", "reference:Win32_Volume": "Dependent"},
+    ),
     _class(CIMV2, "CIM_LogicalFile", keys="Name", properties=_FILE),
     _class(
         CIMV2,

@@ -28,6 +28,8 @@ NOT_IN_THE_SHEET = {
     "MSFT_TaskDynamicInfo",
     "MSCluster_Property",
     "Win32_EncryptableVolume",
+    "Win32_ShadowProvider",
+    "Win32_ShadowVolumeSupport",
 }
 # The sheet's generator writes `string` for datetime and `uint8` for char16, and the type of an association's end as an
 # object; documentation and recordings decide.
