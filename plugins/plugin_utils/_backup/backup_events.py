@@ -37,9 +37,12 @@ BACKUP_STATE_DONE = 14
 MAX_EVENTS = 500
 MAX_FIELD_CHARS = 60_000
 
-_EVENT = re.compile(r"<Event(?:\s[^>]*)?>.*?</Event>", re.DOTALL)
+_EVENT_END = "</Event>"
+_EVENT_START = re.compile(r"<Event[\s>]")
+_BETWEEN = re.compile(r"(?:\s+|<\?xml[^<>]*\?>|</?Events(?:\s[^<>]*)?>)*")
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_TIME = re.compile(r"(\d{4})-(\d{2})-(\d{2})[T ](\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?(Z|[+-]\d{2}:?\d{2})?")
+_TIME = re.compile(r"(\d{4})-(\d{2})-(\d{2})[T ](\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?(Z|[+-]\d{2}:?\d{2})?", re.ASCII)
+_NUMBER = re.compile(r"0[xX][0-9A-Fa-f]{1,16}|[+-]?[0-9]{1,20}")
 
 
 class EventsUnreadable(Exception):
@@ -78,11 +81,10 @@ class BackupEvent:
 
 
 def number_of(text: str) -> int | None:
-    try:
-        return int(text.strip(), 0) & 0xFFFFFFFF
-    except ValueError:
-        stripped = text.strip().lstrip("0")  # int(.., 0) refuses 007
-        return int(stripped) & 0xFFFFFFFF if stripped.isdecimal() and stripped.isascii() else None
+    text = text.strip()
+    if not _NUMBER.fullmatch(text):
+        return None
+    return int(text, 16 if text[:2] in ("0x", "0X") else 10) & 0xFFFFFFFF
 
 
 def time_of(text: str) -> datetime | None:
@@ -112,15 +114,22 @@ def read_events(data: bytes) -> tuple[BackupEvent, ...]:
 
     Raises: `EventsUnreadable`. Nothing that looks like an event is skipped: it might be a second start.
     """
-    text = _NOT_XML.sub(" ", shown_text(data)).strip()
-    texts = _EVENT.findall(text)
-    if len(texts) > MAX_EVENTS:
+    *pieces, rest = _NOT_XML.sub(" ", shown_text(data)).split(
+        _EVENT_END
+    )  # no pattern: a broken text must not cost hours
+    if len(pieces) > MAX_EVENTS:
         raise EventsUnreadable(f"there are more than {MAX_EVENTS} events")
-    rest = re.sub(r"<\?xml[^>]*\?>|</?Events(?:\s[^>]*)?>", "", _EVENT.sub("", text)).strip()
-    if rest:
+    texts = [_without_frame(piece) + _EVENT_END for piece in pieces]
+    if _without_frame(rest) or not all(_EVENT_START.match(text) for text in texts):
         raise EventsUnreadable("there is text that is no event")
     events = [_read_event(one) for one in texts]
     return tuple(sorted(events, key=lambda event: event.record_id))
+
+
+def _without_frame(text: str) -> str:
+    """Without white space, XML declarations and tags of a root in front of an event."""
+    between = _BETWEEN.match(text)
+    return text[between.end() :] if between else text
 
 
 def _read_event(text: str) -> BackupEvent:

@@ -45,6 +45,7 @@ MAX_FILES_BYTES = 4 * 1024 * 1024
 
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,119}", re.ASCII)
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}\.[a-z]{1,4}", re.ASCII)
+_EXIT_CODE = re.compile(rb"-?[0-9]{1,10}")
 _REFUSED = re.compile(r"[\x00-\x1f\x7f\"%!^]")
 _NEEDS_QUOTES = re.compile(r"[\s&|<>()@,;=`'~+\[\]]")
 
@@ -188,10 +189,9 @@ class JobLook:
     def exit_code(self, name: str) -> int | None:
         """A program's exit code from its file, as signed 32 bits; None when it is not there or no number."""
         text = self.files.get(name, b"").strip()
-        try:
-            number = int(text)
-        except ValueError:
+        if not _EXIT_CODE.fullmatch(text):
             return None
+        number = int(text)
         return number - (1 << 32) if (1 << 31) <= number < (1 << 32) else number
 
 

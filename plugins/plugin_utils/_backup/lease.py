@@ -236,7 +236,7 @@ def _entries(name: str, values: Mapping[str, str]) -> list[_Entry]:
                 ticket=str(data["ticket"]),
                 owner=str(data["owner"])[:MAX_OWNER_CHARS],
             )
-        except (ValueError, KeyError, TypeError) as err:
+        except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise BackupError(
                 "lease_unreadable",
                 f"The value {token!r} of the lease {name!r} was not written by this version of hyperv.passthrough; when no "

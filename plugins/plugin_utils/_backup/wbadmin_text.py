@@ -22,10 +22,12 @@ from .engine import Consistency
 
 MAX_LINES_SHOWN = 6
 MAX_SHOWN_CHARS = 400
+MAX_LOG_PATHS = 10  # a run has two
 
 _VERSION = re.compile(rb"(?<![0-9/])(\d{2}/\d{2}/\d{4}-\d{2}:\d{2})(?![0-9])")
 _PERCENT = re.compile(rb"(?<![0-9])(\d{1,3})\s?%")
-_LOG_PATH = re.compile(r"[A-Za-z]:\\[^\"<>|\r\n]+?\.log", re.IGNORECASE)
+_LOG_PATH = re.compile(r"[A-Za-z]:\\[^\"<>|\r\n]{1,260}?\.log", re.IGNORECASE)
+_MOMENT = re.compile(r"(\d{2})/(\d{2})/(\d{4})-(\d{2}):(\d{2})", re.ASCII)
 _BUSY = re.compile(rb"another backup or recovery operation|weiterer? Sicherungs", re.IGNORECASE)
 _SYNTAX = re.compile(rb"ERROR - Command syntax incorrect", re.IGNORECASE)
 _CODE_PAGES = (
@@ -70,7 +72,7 @@ def shown_text(data: bytes) -> str:
 
 def last_lines(data: bytes) -> str:
     """The last lines that are no progress, joined to one, for an error message."""
-    lines = [" ".join(line.split()) for line in shown_text(data).splitlines()]
+    lines = [" ".join(line.split()) for line in shown_text(data)[-65_536:].splitlines()]
     said = [line for line in lines if line and not _PERCENT.search(line.encode("utf-8", "replace"))]
     text = " / ".join(dict.fromkeys(said[-MAX_LINES_SHOWN:]))
     text = "".join(char if char.isprintable() else " " for char in text)
@@ -80,7 +82,7 @@ def last_lines(data: bytes) -> str:
 def version_ids(data: bytes) -> tuple[str, ...]:
     """Version identifiers (`MM/DD/YYYY-HH:MM`, UTC), oldest first whatever the print order; "Backup time" is ignored."""
     found = {}
-    for text in _VERSION.findall(_plain_bytes(data)):
+    for text in set(_VERSION.findall(_plain_bytes(data))):
         version = text.decode("ascii")
         moment = version_moment(version)
         if moment is not None:
@@ -90,8 +92,12 @@ def version_ids(data: bytes) -> tuple[str, ...]:
 
 def version_moment(version: str) -> datetime | None:
     """The minute that a version id names; None for text that is none."""
+    match = _MOMENT.fullmatch(version)
+    if match is None:
+        return None
+    month, day, year, hour, minute = (int(part) for part in match.groups())
     try:
-        return datetime.strptime(version, "%m/%d/%Y-%H:%M").replace(tzinfo=timezone.utc)
+        return datetime(year, month, day, hour, minute, tzinfo=timezone.utc)
     except ValueError:
         return None
 
@@ -110,7 +116,8 @@ def percent(data: bytes) -> int | None:
 
 def log_paths(data: bytes) -> tuple[str, ...]:
     """Paths of log files that wbadmin names."""
-    return tuple(dict.fromkeys(match.strip() for match in _LOG_PATH.findall(shown_text(data))))
+    found = dict.fromkeys(match.strip() for match in _LOG_PATH.findall(shown_text(data)))
+    return tuple(found)[:MAX_LOG_PATHS]
 
 
 def says_busy(data: bytes) -> bool:

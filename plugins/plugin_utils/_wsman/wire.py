@@ -49,6 +49,7 @@ DELETE = f"{TRANSFER}/Delete"
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 MAX_XML_DEPTH = 64
 MAX_XML_NODES = 200_000
+MAX_XML_ATTRIBUTES = 400_000  # counted as equals signs, before anything is parsed
 MAX_NAMESPACE_CHARS = 512  # the parser repeats it for each name
 MAX_CONTEXT_CHARS = 4096
 # One element must not carry thousands of prefixed attributes: the parser repeats the namespace for each of them.
@@ -284,6 +285,8 @@ def parse_xml(data: bytes | str) -> Element:
             raise ProtocolError("The answer holds an element with hundreds of attributes; it was refused.")
     if text.count("<") > 2 * MAX_XML_NODES:
         raise ProtocolError(f"The answer holds more than {MAX_XML_NODES} XML elements; it was refused.")
+    if text.count("=") > MAX_XML_ATTRIBUTES:
+        raise ProtocolError(f"The answer holds more than {MAX_XML_ATTRIBUTES} XML attributes; it was refused.")
     text = _XML_DECLARATION.sub("", text, count=1)
     try:
         root = ElementTree.fromstring(text)
