@@ -58,6 +58,7 @@ def test_a_german_branch_office_with_a_wrong_clock_backs_up_to_its_filer(lab: Ca
     assert world.world.check() == []
 
 
+@pytest.mark.gates
 def test_a_vm_with_forty_disks_and_awkward_names_everywhere_is_backed_up_whole(lab: Callable[..., Any]) -> None:
     world = lab("awkward")
     records = back_up(world, host_target="E:", guest_target="C:")

@@ -16,30 +16,31 @@ from backup_scene import Scene, error_of, set_of, vm_text, world_text
 
 pytestmark = pytest.mark.e2e
 
-VMS = [f"vm{number:02}" for number in range(1, 13)]
 
-
-def crowd() -> str:
-    luns = "".join(f'  - {{id: {name}-data, size: 24M, bus: iscsi, serial: "7a0b2e00{name[2:]}"}}\n' for name in VMS)
+def crowd(names: list[str]) -> str:
+    luns = "".join(f'  - {{id: {name}-data, size: 24M, bus: iscsi, serial: "7a0b2e00{name[2:]}"}}\n' for name in names)
     vms = [
         vm_text(name, f"127.43.1.{number}", lun=f"{name}-data").replace("host: hv01", "host: hv02")
-        for number, name in enumerate(VMS, start=1)
+        for number, name in enumerate(names, start=1)
     ]
-    host = scene.host_text("hv02", "127.43.0.1", luns=", ".join(f"{name}-data" for name in VMS))
+    host = scene.host_text("hv02", "127.43.0.1", luns=", ".join(f"{name}-data" for name in names))
     return world_text(*vms, hosts=host, luns=luns)
 
 
-@pytest.mark.parametrize("forks", [5, pytest.param(20, marks=pytest.mark.gates)])
-def test_twelve_vms_of_one_host_queue_for_it_and_each_has_its_snapshots_together(
-    lab: Callable[..., Any], forks: int
+@pytest.mark.parametrize(
+    ("vms", "forks"), [(4, 2), *(pytest.param(12, forks, marks=pytest.mark.gates) for forks in (5, 20))]
+)
+def test_many_vms_of_one_host_queue_for_it_and_each_has_its_snapshots_together(
+    lab: Callable[..., Any], vms: int, forks: int
 ) -> None:
-    here = Scene(lab(crowd()))
+    names = [f"vm{number:02}" for number in range(1, vms + 1)]
+    here = Scene(lab(crowd(names)))
     host = here.world.machine("hv02")
     # a waiter looks once in a second, as one in a real queue does; the job's own time is simulated
     run = here.backup("--forks", str(forks), poll_interval=1)
     assert run.status == 0, run.output[-4000:]
     moments = []
-    for name in VMS:
+    for name in names:
         record = set_of(run, name)
         assert record["state"] == "good"
         (guest,), (on_host,) = (record["phases"][phase]["attempts"] for phase in ("guest", "host"))
@@ -47,14 +48,14 @@ def test_twelve_vms_of_one_host_queue_for_it_and_each_has_its_snapshots_together
     moments.sort()
     for (_guest, before, _name), (guest, on_host, name) in pairwise(moments):
         assert before < guest < on_host, name  # no other VM's snapshot in between
-    assert len(here.starts(host)) == len(here.versions(host)) == len(VMS)
+    assert len(here.starts(host)) == len(here.versions(host)) == len(names)
     log = host.event_log.query(scene.CHANNEL)
     order = [record.event_id for record in log if record.event_id in (1, 14)]
-    assert order == [1, 14] * len(VMS)  # a backup ended before the next one began
+    assert order == [1, 14] * len(names)  # a backup ended before the next one began
     assert {record.event_id for record in log} == {1, 4, 14}  # none was refused because another one ran
     assert here.leases() == {}
     warned = [task for task in run.tasks if task.task.startswith("Warn when VMs will wait") and task.status == "ok"]
-    assert len(warned) == (1 if forks < len(VMS) else 0)
+    assert len(warned) == (1 if forks < len(names) else 0)
 
 
 @pytest.mark.parametrize("strategy", ["linear", "free"])
