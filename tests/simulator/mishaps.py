@@ -24,7 +24,9 @@ from .file_system import FileSystem, FileSystemError
 from .jobs import PlannedFailure
 from .partition_table import read_table, write_table
 from .virtual_machine import OFF, RUNNING, Drive, Vm, vm_from_configuration
+from .volume_shadow_service import CODES, STAGES, PlannedVssFailure, SetOptions
 from .volumes import Volume
+from .vss_writer import WRITER_ID
 from .windows_backup import Failure
 from .world import Machine, World
 from .world_file import HOST_FOLDERS
@@ -512,6 +514,60 @@ def rebuild_host(
             place, relative = host.resolve(folder)
             place.files.mkdir(relative, parents=True)
     world.services_call("attach", host)
+
+
+@_mishap
+def fail_shadow(world: World, machine: str, *, stage: str = "prepare", code: str = "VSS_E_WRITERERROR_TIMEOUT",
+                count: int = 1, letter: str = "", text: str = "") -> None:  # fmt: skip
+    """VSS calls fail: stage add (AddToSnapshotSet), prepare (writers), commit (provider), post (auto-recovery), expose,
+    delete, import or complete (BackupComplete); code is a name of vss.h; ``letter`` limits it to a volume."""
+    if stage not in STAGES or code not in CODES:
+        raise ValueError(f"stage is one of {', '.join(STAGES)}, code one of {', '.join(CODES)}.")
+    vss = world.machine(machine).vss
+    vss.failures.append(PlannedVssFailure(stage=stage, hresult=CODES[code], text=text, count=count, letter=letter))
+
+
+@_mishap
+def remove_writer(world: World, machine: str, *, writer: str = WRITER_ID, back: bool = False) -> None:
+    """A VSS writer (GUID) is not subscribed any more, or ``back`` again."""
+    absent = world.machine(machine).vss.absent_writers
+    if back:
+        absent.discard(writer.strip("{}").lower())
+    else:
+        absent.add(writer.strip("{}").lower())
+
+
+@_mishap
+def set_shadow_storage(world: World, machine: str, letter: str, *, maximum: int | str = 0, on: str = "") -> None:
+    """The diff area of a volume: at most ``maximum`` bytes (0: the default), on another volume."""
+    host = world.machine(machine)
+    source, store = host.volume_by_letter(letter), host.volume_by_letter(on or letter)
+    if source is None or store is None:
+        raise ValueError(f"{machine} has no volume {letter}: or {on or letter}:.")
+    host.shadow_storage[source.guid] = (store.guid, parse_size(maximum, "maximum"))
+
+
+@_mishap
+def shadow_of_others(world: World, machine: str, letter: str, *, expose: str = "") -> str:
+    """Somebody else makes a persistent shadow copy of a volume, exposed as a letter if said; returns its ID."""
+    host = world.machine(machine)
+    volume = host.volume_by_letter(letter)
+    if volume is None:
+        raise ValueError(f"{machine} has no volume {letter}:.")
+    options = SetOptions(persistent=True, no_writers=True)
+    pending = host.vss.start_set([(volume, host.vss.provider_for(volume, "", options))], options)
+    copy = host.vss.commit(pending)[0]
+    if expose:
+        host.vss.expose(copy, f"{expose}:")
+    return f"{{{copy.id}}}".upper()
+
+
+@_mishap
+def delete_shadow(world: World, machine: str, *, shadow: str = "") -> None:
+    """Somebody (an operator, Windows for lack of room) deletes a shadow copy, or all of the machine."""
+    vss = world.machine(machine).vss
+    for copy in [copy for copy in vss.present() if shadow.strip("{}").lower() in ("", copy.id)]:
+        vss.delete(copy)
 
 
 @_mishap

@@ -341,6 +341,7 @@ class VolumeShadowService:
         self.machine = machine
         self.extra_providers: list[Provider] = []
         self.failures: list[PlannedVssFailure] = []
+        self.absent_writers: set[str] = set()
         self.churn = 0
         self.copies: list[ShadowCopy] = []
         self.pending: PendingSet | None = None
@@ -355,7 +356,7 @@ class VolumeShadowService:
 
     def writers(self) -> list[Writer]:
         hyperv = [HYPERV_WRITER] if self.machine.kind == "host" and self.machine.role_present else []
-        return [*_SYSTEM_WRITERS, *hyperv]
+        return [writer for writer in (*_SYSTEM_WRITERS, *hyperv) if writer.id not in self.absent_writers]
 
     def writer_status(self, writer: Writer) -> WriterStatus:
         return self.status.setdefault(writer.id, WriterStatus())

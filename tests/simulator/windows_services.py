@@ -93,6 +93,7 @@ def rebooted(machine: Any) -> None:
     machine.vss.reboot()
     machine.backup.reboot()
     machine.processes.reboot()
+    machine.vss.reboot()  # requesters died above, and what they left undone goes with the service
     machine.scheduler.reboot()
 
 

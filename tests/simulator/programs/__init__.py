@@ -17,13 +17,14 @@ from ..file_system import FileSystemError
 from ..installed_programs import find_installed
 from ..processes import Process, ProgramFunction, ProgramNotFound, first_word
 from ..windows_files import Files
-from . import powershell, reg, schtasks, text_tools, wbadmin, wevtutil
+from . import diskshadow, powershell, reg, schtasks, text_tools, wbadmin, wevtutil
 
 SYSTEM_FOLDER = "C:\\Windows\\System32"
 
 PROGRAMS: dict[str, ProgramFunction] = {
     "chcp.com": text_tools.chcp,
     "cmd.exe": command_interpreter.main,
+    "diskshadow.exe": diskshadow.main,
     "find.exe": text_tools.find,
     "findstr.exe": text_tools.findstr,
     "hostname.exe": text_tools.hostname,
@@ -73,6 +74,8 @@ def find_program(machine: Any, process: Process) -> ProgramFunction:
     if installed is not None:
         return installed
     name = known_name(program)
+    if name == "diskshadow.exe" and machine.os.product_type == 1:
+        raise ProgramNotFound(program)  # on Windows Server only
     if name is not None:
         process.name, process.executable = name, full_path(name)
         return PROGRAMS[name]
