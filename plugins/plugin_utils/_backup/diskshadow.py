@@ -49,6 +49,7 @@ from .diskshadow_job import (
     METADATA,
     RC,
     WRITERS,
+    WRITERS_RC,
     SourceVolume,
     backup_steps,
     copy_step,
@@ -78,7 +79,7 @@ from .wbadmin_text import consistency_of, lists_guid
 NAME = "diskshadow"
 PROGRAM = "diskshadow.exe"
 COPY_SUFFIX = ".copy"
-_FILES = (LOG, RC, WRITERS, CAB_RC, CAB2_RC)
+_FILES = (LOG, RC, WRITERS, WRITERS_RC, CAB_RC, CAB2_RC)
 _COPIED_RC, _COPIED_LOG = "copied-{}-rc.txt", "copied-{}.txt"
 
 
@@ -352,6 +353,7 @@ class DiskShadow:
                 exit_code=look.exit_code(RC),
                 log=look.files.get(LOG, b""),
                 writers=look.files.get(WRITERS, b""),
+                writers_code=look.exit_code(WRITERS_RC),
                 cab_code=look.exit_code(CAB_RC),
                 cab2_code=look.exit_code(CAB2_RC),
                 copies=shadow_copies(self._client),

@@ -11,7 +11,7 @@ constants (VSS_WS_STABLE), HRESULTs. What proves a success, all of it together:
 - exit code 0, and the log echoes a command after `end backup`, so that `end backup` was begun and left again;
 - the machine has shadow copies that it did not have before the run, whose ids diskshadow printed, all of one set, one for each
   volume, made by the provider that was asked for and with writers;
-- the Hyper-V writer is stable afterwards (not known is a warning, anything else a failure);
+- the Hyper-V writer is stable afterwards (that the writers could not be listed is a warning, anything else a failure);
 - the metadata file was copied to the target.
 A transportable set is not surfaced on the machine that made it: its copies are then those that the log names by our aliases.
 
@@ -153,6 +153,7 @@ class Seen:
     exit_code: int | None
     log: bytes
     writers: bytes
+    writers_code: int | None
     cab_code: int | None
     cab2_code: int | None
     copies: Sequence[ShadowCopy]
@@ -200,6 +201,9 @@ def judge(
             proof,
             state="failed",
             kind="metadata_not_kept",
+            set_id=None,
+            shadows={},
+            leftovers=base["leftovers"],
             message="the shadow copies were made, but their metadata file could not be copied to the target; give the host's "
             "computer account the right to write there",
         )
@@ -236,6 +240,12 @@ def _trouble(seen: Seen, told: Told, has_copies: bool, state: str | None) -> tup
             f"diskshadow ended with code {seen.exit_code}"
             + (f" at the command '{told.commands[-1]}'" if told.commands else ""),
             said,
+        )
+    if state is None and seen.writers_code == 0:
+        return (
+            "writer_missing",
+            "diskshadow lists the writers after the backup, and the Hyper-V writer is not among them, so that no VM in the shadow "
+            "copies is consistent; look whether the service vmms runs, and run again",
         )
     if state is not None and not is_stable(state):
         return (
