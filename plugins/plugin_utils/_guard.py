@@ -133,6 +133,10 @@ class Guard:
         self._claims.append(claim)
         return self
 
+    def holders(self, vm_id: str) -> tuple[str, ...]:
+        """Who holds or waits for the VM's lease now, for a task that takes none."""
+        return self._leases.holders(vm_lease(vm_id))
+
     def take_slot(self, host_name: str, waiting: Waiting) -> Guard:
         """Wait for the host's backup slot; the leases already held are renewed meanwhile.
 

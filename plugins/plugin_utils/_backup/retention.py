@@ -23,7 +23,7 @@ by then: part of it may be gone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -66,7 +66,12 @@ class Policy:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlannedVersion:
-    """One version of a set. `keep` holds the sentence why it cannot be deleted; empty when it is."""
+    """One version of a set.
+
+    Attributes:
+        keep: why it can never be deleted, a sentence; empty when it can.
+        wait: why it cannot be deleted now, so that the whole set waits; empty when it can.
+    """
 
     phase: str
     engine: str
@@ -74,10 +79,13 @@ class PlannedVersion:
     target: str
     version: str
     run_id: str
+    engine_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     keep: str = ""
+    wait: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "action": "keep" if self.keep else "delete"}
+        shown = {name: value for name, value in vars(self).items() if name != "engine_options"}
+        return {**shown, "action": "keep" if self.keep or self.wait else "delete"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +136,8 @@ class RetentionPlan:
                 continue
             for version in one.versions:
                 what = f"{version.phase} version {version.version} on {version.target} ({version.engine})"
-                lines.append(f"  kept: {what}: {version.keep}" if version.keep else f"  delete {what}")
+                why = version.keep or version.wait
+                lines.append(f"  kept: {what}: {why}" if why else f"  delete {what}")
         return "".join(f"{line}\n" for line in lines)
 
     def to_dict(self) -> list[dict[str, Any]]:
@@ -152,12 +161,15 @@ def plan_retention(
     policy: Policy,
     *,
     why_kept: Callable[[str, Attempt], str] = lambda _phase, _attempt: "",
+    why_waiting: Callable[[str, Attempt], str] = lambda _phase, _attempt: "",
     in_use: str = "",
 ) -> RetentionPlan:
     """What becomes of the sets of a VM. Sets of other VMs are not looked at.
 
     Args:
-        why_kept: (phase, attempt) -> why its version cannot be deleted, a sentence; empty when it can.
+        why_kept: (phase, attempt) -> why its version can never be deleted by itself, a sentence; empty when it can.
+        why_waiting: (phase, attempt) -> why it cannot be deleted now (its machine does not answer), a sentence; empty when it
+            can. Its set waits as a whole.
         in_use: why nothing of this VM may be deleted now (its lease is held by another run); empty when it may.
     """
     mine = sorted((item for item in sets if item.vm_id == vm_key(vm_id)), key=_order, reverse=True)
@@ -178,10 +190,15 @@ def plan_retention(
                 target=one.target,
                 version=str(one.version),
                 run_id=one.run_id,
+                engine_options=one.engine_options,
                 keep="a set that is kept needs it too" if _key(one) in staying else why_kept(phase, one),
+                wait="" if _key(one) in staying else why_waiting(phase, one),
             )
             for phase, one in recorded_versions(item)
         )
+        waits = tuple(dict.fromkeys(one.wait for one in versions if one.wait and not one.keep))
+        if action == EXPIRE and waits:
+            action, reasons = KEEP, waits
         if action == EXPIRE and versions and all(one.keep for one in versions):
             action, reasons = KEEP, tuple(dict.fromkeys(f"kept: {one.keep}" for one in versions))
         planned.append(
@@ -305,6 +322,9 @@ def _expire(one: PlannedSet, hands: Hands) -> Outcome:
         what = f"{version.phase} version {version.version} on {version.target}"
         if version.keep:
             kept.append(f"{what}: {version.keep}")
+            continue
+        if version.wait:
+            problems.append(f"{what} was not deleted: {version.wait}")
             continue
         hands.check()
         result = hands.delete(version)

@@ -25,6 +25,7 @@ from .wbadmin_text import last_lines
 COPIES_FOLDER = "hyperv.passthrough"
 
 _OUT, _RC = "copy.txt", "copy-rc.txt"
+_THERE_RC = "there-rc.txt"
 _REG_HEADER = "Windows Registry Editor Version 5.00"
 _REG_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"="((?:[^"\\]|\\.)*)"', re.DOTALL)
 _REG_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -76,6 +77,30 @@ def copy_set(jobs: DetachedJobs, item: BackupSet, target: str, waiting: Waiting)
             + "; the set is safe in the host's registry. Give the computer account of the host rights on the target.",
         )
     return copy_path(item, target)
+
+
+def remove_copy(jobs: DetachedJobs, item: BackupSet, path: str, waiting: Waiting) -> str:
+    """Remove a copy that `copy_set` wrote; returns why it is still there, a sentence, or an empty text.
+
+    Only a file of this set's name in a folder of ours is removed. What is not there is removed.
+    """
+    folder, _slash, name = path.rpartition("\\")
+    if name != f"{item.set_id}.reg" or folder.rpartition("\\")[2] != COPIES_FOLDER:
+        return f"the copy {path} is not named as a copy of set {item.set_id} and was left where it is"
+    run_id = f"{check_set_id(item.set_id).lower()}.uncopy"
+    steps = (
+        Step(command=f"del /q {argument(path)}"),
+        Step(command=f"dir /b {argument(path)}", output=_OUT, exit_code=_THERE_RC),
+        Step(command=f"dir /b {argument(folder)}", exit_code=_RC),
+    )
+    jobs.discard(run_id)
+    try:
+        seen = jobs.run_small(run_id, steps, f"removal of {path}", exit_code=_RC, files=[_THERE_RC], waiting=waiting)
+    finally:
+        jobs.discard(run_id)
+    if seen.is_done and seen.exit_code(_RC) == 0 and seen.exit_code(_THERE_RC) not in (0, None):
+        return ""
+    return f"the copy {path} of set {item.set_id} could not be removed, or its folder could not be read"
 
 
 def parse_reg_export(data: bytes) -> BackupSet:
