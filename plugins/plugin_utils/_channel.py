@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import struct
 import typing as t
 from urllib.parse import urlunsplit
 
@@ -47,6 +48,8 @@ _WINRM_OWN = frozenset(
 _DEFAULT_READ_TIMEOUT_S = 30
 #: OpenSSL's words for a session that never came up; any other trouble may have come after a request was sent.
 _NO_TLS_SESSION = re.compile("WRONG_VERSION_NUMBER|(UNKNOWN|UNSUPPORTED)_PROTOCOL|PROTOCOL_VERSION|HANDSHAKE_FAILURE")
+#: How pywinrm and pypsrp fail when a sealed answer is cut short or is none.
+_UNREADABLE = (LookupError, ValueError, struct.error)
 _MARGIN_S = 10  # the HTTP read must outlive the operation, or a slow answer would look like a lost one
 
 
@@ -137,6 +140,11 @@ class Channel:
             except Exception as err:
                 self._close()
                 known = self._classify(err)
+                if isinstance(err, _UNREADABLE) or (self._accepted and isinstance(known, AuthenticationFailed)):
+                    # the request was carried; it is the answer that the library could not unseal
+                    raise ReplyLost(
+                        f"the answer of {self.endpoint} could not be unsealed ({type(err).__name__})"
+                    ) from err
                 if known is None:
                     raise
                 raise known from err

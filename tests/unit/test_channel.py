@@ -9,11 +9,14 @@ The carrier is a parameter of the channel; here it is a list of things that happ
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Callable
 
 import pytest
 import requests
+from winrm.encryption import Encryption
+from winrm.exceptions import WinRMError
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._channel import Carrier, Channel, HttpStatus, classify
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
@@ -109,6 +112,32 @@ def test_a_connection_that_breaks_after_sending_leaves_the_outcome_open() -> Non
     with pytest.raises(ReplyLost, match="connection reset by peer"):
         sut.send(b"a")
     assert sut.send(b"b") == b"next"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"--Encrypted Boundary\r\n", b"--Encrypted Boundary\r\nx\r\n--Encrypted Boundary\r\ny"]
+)
+def test_a_sealed_answer_that_is_cut_short_leaves_the_outcome_open(body: bytes) -> None:
+    encryption = Encryption.__new__(Encryption)
+    encryption._decrypt_message = lambda data, _host: data[struct.unpack("<i", data[:4])[0] :]
+
+    def post(_envelope: bytes) -> bytes:
+        answer = requests.Response()
+        answer._content = body + b"--Encrypted Boundary\r\n\tOriginalContent: type=x;Length="
+        return encryption._decrypt_response(answer, "hv01")
+
+    sut = channel(lambda: Carrier(prepare=lambda: None, post=post, close=lambda: None))
+    with pytest.raises(ReplyLost, match="unsealed"):
+        sut.send(b"a")
+
+
+def test_a_seal_that_breaks_after_others_held_is_no_wrong_password() -> None:
+    sessions = Sessions([b"first", WinRMError("message has been tampered with")], [b"next"])
+    sut = channel(sessions.maker)
+    assert sut.send(b"a") == b"first"
+    with pytest.raises(ReplyLost, match="unsealed"):
+        sut.send(b"b")
+    assert sut.send(b"c") == b"next"
 
 
 def test_a_host_that_cannot_be_reached_was_sent_nothing() -> None:
