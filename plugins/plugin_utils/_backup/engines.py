@@ -16,7 +16,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from . import diskshadow, diskshadow_options, diskshadow_restore, wsb, wsb_recovery
+from . import (
+    command,
+    command_options,
+    command_restore,
+    diskshadow,
+    diskshadow_options,
+    diskshadow_restore,
+    export,
+    export_restore,
+    wsb,
+    wsb_recovery,
+)
 from .engine import Capabilities, Engine, Phase, RestoreEngine, Workplace
 from .errors import BackupError
 from .target import parse_target
@@ -167,6 +178,24 @@ _ENGINES: Mapping[str, EngineEntry] = {
             restore=diskshadow_restore.ShadowRestore,
             probe=diskshadow.probe,
             target_kind=lambda text: "share" if diskshadow.place_of(text).kind == "share" else "volume",
+        ),
+        EngineEntry(
+            name=command_options.NAME,
+            phases=frozenset({"guest", "host"}),
+            parse_options=command_options.parse_options,
+            capabilities=command.capabilities,
+            backup=command.CommandBackup,
+            restore=command_restore.CommandRestore,
+            target_kind=command.target_kind,
+        ),
+        EngineEntry(
+            name=export.NAME,
+            phases=frozenset({"host"}),
+            parse_options=export.parse_options,
+            capabilities=export.capabilities,
+            backup=export.VmExports,
+            restore=export_restore.ExportRestores,
+            target_kind=export.target_kind,
         ),
     )
 }

@@ -30,8 +30,8 @@ from .schema import STORAGE, VIRTUALIZATION
 IMAGE_SERVICE = CimPath(
     VIRTUALIZATION, "Msvm_ImageManagementService", {"CreationClassName": "Msvm_ImageManagementService"}
 )
-_FIXED = 2
 _FORMATS: Mapping[str, int] = {"VHD": 2, "VHDX": 3}
+_TYPES: Mapping[str, int] = {"fixed": 2, "dynamic": 3}
 _BY_PATH = 2  # CriterionType (hyperv-wmi 5.4)
 _NOT_MOUNTED = 32789
 _FILE_NOT_FOUND = 32779
@@ -76,11 +76,13 @@ def physical_drive(number: int) -> str:
     return rf"\\.\PHYSICALDRIVE{number}"
 
 
-def _setting(path: str, format_name: str, *, size_bytes: int = 0, sector_bytes: int = 0) -> CimInstance:
+def _setting(
+    path: str, format_name: str, *, size_bytes: int = 0, sector_bytes: int = 0, type_name: str = "fixed"
+) -> CimInstance:
     """As Microsoft's client fills it; 0 means "from the source" or "default" (hyperv-wmi 5.2, 5.3)."""
     values: dict[str, Value] = {
         "Path": path,
-        "Type": _FIXED,
+        "Type": _TYPES[type_name],
         "Format": _FORMATS[format_name],
         "BlockSize": 0,
         "MaxInternalSize": size_bytes,
@@ -90,17 +92,21 @@ def _setting(path: str, format_name: str, *, size_bytes: int = 0, sector_bytes: 
     return CimInstance("Msvm_VirtualHardDiskSettingData", VIRTUALIZATION, values)
 
 
-def start_copy(client: CimClient, source: str, path: str, format_name: str, hands: Hands) -> tuple[bool, str | None]:
-    """Begin to copy a disk or a virtual hard disk into a new fixed one.
+def start_copy(
+    client: CimClient, source: str, path: str, format_name: str, hands: Hands, *, type_name: str = "fixed"
+) -> tuple[bool, str | None]:
+    """Begin to copy a disk or a virtual hard disk into a new one.
 
     Args:
         source: `physical_drive(n)`, or the path of a virtual hard disk on the host.
+        type_name: `fixed`, or `dynamic` for a virtual hard disk that grows.
 
     Returns: (finished already, id of the job). (False, None) when the reply was lost: whether it was begun is unknown.
 
     Raises: MethodFailed when the service refuses; nothing was made then.
     """
-    arguments: dict[str, Value] = {"SourcePath": source, "VirtualDiskSettingData": _setting(path, format_name)}
+    setting = _setting(path, format_name, type_name=type_name)
+    arguments: dict[str, Value] = {"SourcePath": source, "VirtualDiskSettingData": setting}
     return _start(client, "ConvertVirtualHardDisk", arguments, hands, what=f"Copying {source} to {path}")
 
 
@@ -198,6 +204,24 @@ def cancel_copy(client: CimClient, job_id: str, hands: Hands, *, what: str) -> N
     except (HypervError, WsmanFault):
         hands.progress(f"{what}: it cannot be ended, so that its end is waited for")
     wait_for_copy(client, job_id, hands, what=what)
+
+
+def set_disk_id(client: CimClient, path: str, disk_id: str, hands: Hands) -> None:
+    """Give a virtual hard disk the id that another one had: the guest tells its disks by it, and a copy gets a new one.
+
+    Raises: MethodFailed, JobFailed; HypervError `not_observed`.
+    """
+    if (read_virtual_hard_disk(client, path).id or "").casefold() == disk_id.casefold():
+        return
+    values: dict[str, Value] = {"Path": path, "VirtualDiskId": disk_id}
+    setting = CimInstance("Msvm_VirtualHardDiskSettingData", VIRTUALIZATION, values)
+    what = f"Giving {path} the id {disk_id}"
+    act(client, IMAGE_SERVICE, "SetVirtualHardDiskSettingData", {"VirtualDiskSettingData": setting}, hands, what=what)
+
+    def given() -> bool | None:
+        return True if (read_virtual_hard_disk(client, path).id or "").casefold() == disk_id.casefold() else None
+
+    look_until(given, hands, what=what)
 
 
 # --- Checking and mounting -----------------------------------------------------------------------------------------

@@ -313,6 +313,8 @@ _VIRTUALIZATION_CLASSES = (
             out reference:CIM_ConcreteJob Job)
         ConvertVirtualHardDisk(in string SourcePath,
             in instance:Msvm_VirtualHardDiskSettingData VirtualDiskSettingData, out reference:CIM_ConcreteJob Job)
+        SetVirtualHardDiskSettingData(in instance:Msvm_VirtualHardDiskSettingData VirtualDiskSettingData,
+            out reference:CIM_ConcreteJob Job)
         ValidateVirtualHardDisk(in string Path, out reference:CIM_ConcreteJob Job)
         AttachVirtualHardDisk(in string Path, in boolean AssignDriveLetter, in boolean ReadOnly,
             out reference:CIM_ConcreteJob Job)
