@@ -57,20 +57,37 @@ def take_checkpoint(vm: Vm, name: str, kind: str, *, with_memory: bool = False) 
     """Freeze every VHD and go on writing to children; pass-through drives stay as they are (the caller may refuse them)."""
     identifier = vm.host.world.new_guid("checkpoint").upper()
     frozen = copy_controllers(vm.controllers)
+    made: list[str] = []
     try:
         for _controller, drive in vm.drives():
             if drive.kind == "disk" and drive.medium is not None and not drive.medium.shared:
                 child = _child_path(vm, drive.medium, stable_guid(identifier, drive.medium.path).upper())
+                made.append(child)
                 new_child(vm, drive.medium.path, child)
                 drive.medium.path = child
     except (ImageError, FileSystemError) as problem:
         vm.controllers = frozen
+        for child in made:
+            _delete(vm, child)
         raise JobFailed(32768, f"Checkpoint of '{vm.name}' failed: {problem}") from problem
     checkpoint = Checkpoint(identifier, name, vm.host.now(), kind, vm.current_checkpoint, frozen, with_memory)
     vm.checkpoints.append(checkpoint)
     vm.current_checkpoint = identifier
+    _reopen(vm)
     vm.changed()
     return checkpoint
+
+
+def _reopen(vm: Vm) -> None:
+    """The files behind the disks of a running VM changed: its guest reads and writes the new ones."""
+    guest = vm.guest
+    if guest is None or not vm.guest_runs:
+        return
+    reserved = guest.forget_file_systems()
+    guest.rescan()
+    for volume in guest.volumes():
+        if reserved.get(volume.guid) and not volume.is_raw:
+            volume.files.reservations.update(reserved[volume.guid])
 
 
 def apply_checkpoint(vm: Vm, checkpoint: Checkpoint) -> None:
@@ -99,6 +116,7 @@ def delete_checkpoint(vm: Vm, checkpoint: Checkpoint) -> None:
         for drive in controller.drives.values():
             if drive.kind == "disk" and drive.medium is not None and not drive.medium.shared:
                 _merge(vm, drive.medium.path)
+    _reopen(vm)
     vm.changed()
 
 

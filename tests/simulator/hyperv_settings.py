@@ -593,6 +593,9 @@ def _apply_settings(vm: Vm, given: Instance) -> None:
     root = given.get("SnapshotDataRoot")
     if isinstance(root, str) and root:
         vm.snapshot_root = root
+    home = given.get("ConfigurationDataRoot")
+    if vm.planned and isinstance(home, str) and home:
+        vm.configuration_root = home
     for extra in _EXTRA:
         if given.get(extra) is not None:
             vm.settings.extra[extra] = given.get(extra)

@@ -19,7 +19,7 @@ from .hyperv_devices import INTEGRATION
 from .hyperv_rows import FAILED, INVALID, INVALID_STATE, NS, Row, owner_of, system_ref, vssd_ref, who
 from .hyperv_settings import vm_of
 from .hyperv_systems import STARTED, job_ref
-from .jobs import JobFailed
+from .jobs import Job, JobFailed
 from .service import method
 from .vhd import ImageError
 from .virtual_machine import OFF, RUNNING, SAVED, Checkpoint, Vm
@@ -27,7 +27,7 @@ from .world import Machine
 
 SERVICE = "Msvm_VirtualSystemSnapshotService"
 FULL, DISK_ONLY, RECOVERY = 2, 3, 32768
-BUSY_CREATING, BUSY_APPLYING, BUSY_DELETING = 32768, 32769, 32770
+BUSY_CREATING, BUSY_APPLYING, BUSY_DELETING, BUSY_MERGING = 32768, 32769, 32770, 32772
 
 assumed(
     "snapshot-passthrough",
@@ -43,6 +43,33 @@ assumed(
 )
 
 
+assumed(
+    "snapshot-element-name",
+    "The ElementName of embedded snapshot settings names the checkpoint, or the default name is used",
+    source="facts hyperv-wmi 7.1: shown for full system settings only",
+    values=("honoured", "default-name"),
+)
+assumed(
+    "snapshot-consistency",
+    "An application-consistent recovery checkpoint of a VM whose guest takes no part fails, or is crash-consistent with a"
+    " warning",
+    source="facts hyperv-wmi 7.1 names the levels, not what happens when one cannot be had",
+    values=("fails", "warns"),
+)
+assumed(
+    "snapshot-paused",
+    "A recovery checkpoint of a paused VM is refused",
+    source="no source",
+    values=("refused", "allowed"),
+)
+assumed(
+    "snapshot-merge",
+    "After DestroySnapshot the merge of the disks goes on for a while (OperationalStatus 32772), or ends with the job",
+    source="facts hyperv-wmi 7.1",
+    values=("lingers", "with-the-job"),
+)
+
+
 def _checkpoint(machine: Machine, target: Value) -> tuple[Vm, Checkpoint] | None:
     if not isinstance(target, Ref):
         return None
@@ -55,15 +82,20 @@ def _checkpoint(machine: Machine, target: Value) -> tuple[Vm, Checkpoint] | None
 
 
 def _job(machine: Machine, vm: Vm, busy: int, job_type: int, title: str, work: Callable[[], list[Ref]]) -> Row:
+    return _started(machine, vm, busy, job_type, title, work)[0]
+
+
+def _started(
+    machine: Machine, vm: Vm, busy: int, job_type: int, title: str, work: Callable[[], list[Ref]]
+) -> tuple[Row, Job]:
     vm.busy = busy
 
     def done() -> list[Ref]:
+        vm.busy = None
         try:
             return work()
         except (ImageError, FileSystemError) as problem:
             raise JobFailed(FAILED, str(problem)) from problem
-        finally:
-            vm.busy = None
 
     def failed() -> None:
         vm.busy = None
@@ -79,7 +111,7 @@ def _job(machine: Machine, vm: Vm, busy: int, job_type: int, title: str, work: C
         seconds=8,
         on_failure=failed,
     )
-    return {"ReturnValue": STARTED, "Job": job_ref(job)}
+    return {"ReturnValue": STARTED, "Job": job_ref(job)}, job
 
 
 @method(NS, SERVICE, "CreateSnapshot")
@@ -92,13 +124,23 @@ def create_snapshot(machine: Machine, _target: Instance | None, arguments: dict[
         return {"ReturnValue": INVALID_STATE}
     if vm.settings.user_snapshot_type == 2 and kind != RECOVERY:
         return {"ReturnValue": INVALID_STATE}
+    if kind == RECOVERY and vm.state == 9 and machine.world.assume("snapshot-paused") == "refused":
+        return {"ReturnValue": INVALID_STATE}
     settings = arguments.get("SnapshotSettings")
     given = settings if isinstance(settings, Instance) else None
     problem = _refusal(machine, vm, kind, ignore=bool(given is not None and given.get("IgnoreNonSnapshottableDisks")))
     name = str(given.get("ElementName") or "") if given is not None else ""
-    if not name:
+    plain = given is not None and given.class_name.lower() == "msvm_virtualsystemsnapshotsettingdata"
+    if not name or (plain and machine.world.assume("snapshot-element-name") == "default-name"):
         name = f"{vm.name} - ({machine.local_now():%m/%d/%Y - %I:%M:%S %p})"
     word = {FULL: "standard", DISK_ONLY: "production", RECOVERY: "recovery"}[kind]
+    warning = ""
+    if kind == RECOVERY and given is not None and given.get("ConsistencyLevel") == 1 and not _takes_part(vm):
+        text = f"The guest of '{vm.name}' takes no part in an application-consistent checkpoint."
+        if machine.world.assume("snapshot-consistency") == "warns":
+            warning = text
+        else:
+            problem = problem or text
 
     def work() -> list[Ref]:
         if problem:
@@ -106,7 +148,17 @@ def create_snapshot(machine: Machine, _target: Instance | None, arguments: dict[
         made = take_checkpoint(vm, name, word, with_memory=kind == FULL and vm.running)
         return [vssd_ref(made.id)]
 
-    return _job(machine, vm, BUSY_CREATING, 70, "Creating Virtual Machine Checkpoint", work)
+    answer, job = _started(machine, vm, BUSY_CREATING, 70, "Creating Virtual Machine Checkpoint", work)
+    job.warning = warning
+    return answer
+
+
+def _takes_part(vm: Vm) -> bool:
+    """Whether the guest's VSS can make the checkpoint application-consistent; a VM that does not run always is."""
+    if vm.state != RUNNING:
+        return True
+    offered = vm.settings.integration.get("Vss", bool(INTEGRATION))
+    return bool(vm.guest_runs and vm.traits.vss and vm.traits.integration_installed and offered)
 
 
 def _refusal(machine: Machine, vm: Vm, kind: int, *, ignore: bool) -> str | None:
@@ -118,10 +170,8 @@ def _refusal(machine: Machine, vm: Vm, kind: int, *, ignore: bool) -> str | None
             return f"Checkpoint operation for '{vm.name}' failed: it has disks that cannot be in a checkpoint."
     if any(d.medium is not None and d.medium.shared for _c, d in vm.drives()) and kind == FULL:
         return f"Checkpoint operation for '{vm.name}' failed: it has a shared virtual hard disk."
-    if kind == DISK_ONLY and vm.state == RUNNING and vm.settings.user_snapshot_type == 4:
-        ready = vm.guest_runs and vm.traits.vss and vm.traits.integration_installed
-        if not ready or not vm.settings.integration.get("Vss", bool(INTEGRATION)):
-            return f"Production checkpoints cannot be created for '{vm.name}': the guest does not take part."
+    if kind == DISK_ONLY and vm.state == RUNNING and vm.settings.user_snapshot_type == 4 and not _takes_part(vm):
+        return f"Production checkpoints cannot be created for '{vm.name}': the guest does not take part."
     return None
 
 
@@ -136,9 +186,23 @@ def destroy_snapshot(machine: Machine, _target: Instance | None, arguments: dict
 
     def work() -> list[Ref]:
         delete_checkpoint(vm, checkpoint)
+        if vm.running and machine.world.assume("snapshot-merge") == "lingers":
+            _linger(machine, vm)
         return []
 
     return _job(machine, vm, BUSY_DELETING, 72, "Deleting Virtual Machine Checkpoint", work)
+
+
+def _linger(machine: Machine, vm: Vm) -> None:
+    """The merge of a running VM's disks: a job of its own that a look at the VM moves on. The bytes are merged already."""
+
+    def over() -> None:
+        vm.busy = None
+
+    vm.busy = BUSY_MERGING
+    machine.jobs.start(
+        "Msvm_ConcreteJob", 50, "Merging Disks", over, owner=who(), subject=vm, seconds=4, on_failure=over
+    )
 
 
 @method(NS, SERVICE, "DestroySnapshotTree")

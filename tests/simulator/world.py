@@ -438,6 +438,17 @@ class Machine:
             found.append(volume)
         return found
 
+    def forget_file_systems(self) -> dict[str, dict[str, int]]:
+        """The bytes behind the disks are elsewhere now: what was mounted is forgotten; the reservations, by volume GUID."""
+        reserved = {
+            guid: dict(volume._backend.reservations)
+            for guid, volume in self._volume_cache.items()
+            if volume._backend is not None
+        }
+        for volume in self._volume_cache.values():
+            volume.forget_backend()
+        return reserved
+
     def volumes(self) -> list[Volume]:
         """Mounted volumes of the machine in the order of disks and offsets."""
         return [volume for disk in self.disks for volume in self.volumes_of(disk)]

@@ -16,7 +16,7 @@ from simulator.content import digest
 from simulator.mishaps import find_vm, mishap
 from simulator.virtual_machine import OFF, RUNNING, Vm
 from simulator.world import Machine, World
-from unit.simulator.provider_calls import V2, VSMS, call, finish, one, query, setting
+from unit.simulator.provider_calls import SNAPSHOTS, V2, VSMS, call, finish, one, query, setting
 
 WORLD = """
 name: export
@@ -257,3 +257,198 @@ def test_the_heartbeat_comes_after_some_looks(world: World, host: Machine, vm: V
     text = f"SELECT * FROM Msvm_HeartbeatComponent WHERE SystemName = '{vm.id}'"  # noqa: S608
     seen = [one(host, text).get("OperationalStatus") for _unused in range(3)]
     assert seen == [[12], [2, 2], [2, 2]]
+
+
+# -- recovery checkpoints
+
+
+def recovery(host: Machine, vm: Vm, **settings: Any) -> Instance | None:
+    values = {"ConsistencyLevel": 1, "IgnoreNonSnapshottableDisks": True, "ElementName": "ours", **settings}
+    embedded = setting("Msvm_VirtualSystemSnapshotSettingData", **values)
+    answer = call(
+        host,
+        SNAPSHOTS,
+        "CreateSnapshot",
+        {"AffectedSystem": system(vm), "SnapshotSettings": embedded, "SnapshotType": 32768},
+    )
+    return finish(host, answer)
+
+
+def snapshot_path(host: Machine, vm: Vm) -> str:
+    checkpoint = vm.checkpoints[0]
+    return f'\\\\{host.netbios_name}\\root\\virtualization\\v2:Msvm_VirtualSystemSettingData.InstanceID="Microsoft:{checkpoint.id}"'
+
+
+def for_backup(host: Machine, vm: Vm, **changes: Any) -> Instance:
+    values = {
+        "CopySnapshotConfiguration": 3,
+        "CopyVmStorage": True,
+        "CopyVmRuntimeInformation": False,
+        "CreateVmExportSubdirectory": False,
+        "SnapshotVirtualSystem": snapshot_path(host, vm),
+        "BackupIntent": 1,
+        **changes,
+    }
+    return setting("Msvm_VirtualSystemExportSettingData", **values)
+
+
+def guest_writes(vm: Vm, text: bytes) -> None:
+    assert vm.guest is not None
+    volume = vm.guest.volume_by_letter("C")
+    assert volume is not None
+    volume.write("written.txt", text)
+
+
+def test_a_recovery_checkpoint_is_exported_as_it_was_and_merged_afterwards(host: Machine, vm: Vm) -> None:
+    guest_writes(vm, b"before" * 900)
+    frozen = digest(host.open_image("D:\\VMs\\sql01\\os.vhdx").payload)
+    done = recovery(host, vm)
+    assert done is not None and done.get("JobState") == 7
+    row = one(host, "SELECT * FROM Msvm_VirtualSystemSettingData WHERE VirtualSystemType LIKE '%Recovery'")
+    assert (row.get("ElementName"), row.get("VirtualSystemIdentifier")) == ("ours", vm.id)
+    assert vm.media_paths()[0].endswith(".avhdx")
+    guest_writes(vm, b"after" * 900)
+
+    job = export(host, vm, "D:\\Exports\\one", for_backup(host, vm))
+
+    assert job.get("JobState") == 7
+    copied = "D:\\Exports\\one\\Virtual Hard Disks\\os.vhdx"
+    assert digest(host.open_image(copied).payload) == frozen
+    assert [path.rpartition("\\")[2] for path in files_below(host, "D:\\Exports\\one\\Virtual Hard Disks")] == [
+        "os.vhdx"
+    ]
+    snapshot = Ref(V2, "Msvm_VirtualSystemSettingData", {"InstanceID": f"Microsoft:{vm.checkpoints[0].id}"})
+    finish(host, call(host, SNAPSHOTS, "DestroySnapshot", {"AffectedSnapshot": snapshot}))
+    assert vm.busy == 32772 and vm.checkpoints == []
+    for _look in range(4):
+        query(host, "SELECT * FROM Msvm_ComputerSystem")
+    assert vm.busy is None and vm.media_paths() == ["D:\\VMs\\sql01\\os.vhdx"]
+    assert digest(host.open_image("D:\\VMs\\sql01\\os.vhdx").payload) != frozen
+    assert host.world.leftovers() == []
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_checkpoint_of_a_vm_with_other_disks_needs_them_ignored(host: Machine, vm: Vm, level: int) -> None:
+    refused = recovery(host, vm, ConsistencyLevel=level, IgnoreNonSnapshottableDisks=False)
+    assert refused is not None and refused.get("JobState") == 10
+    assert vm.checkpoints == [] and not vm.media_paths()[0].endswith(".avhdx")
+
+
+@pytest.mark.parametrize(("choice", "state", "count"), [("fails", 10, 0), ("warns", 32768, 1)])
+def test_a_guest_that_takes_no_part(world: World, host: Machine, vm: Vm, choice: str, state: int, count: int) -> None:
+    world.switches.choose("snapshot-consistency", choice)
+    vm.traits.vss = False
+    done = recovery(host, vm)
+    assert done is not None and (done.get("JobState"), len(vm.checkpoints)) == (state, count)
+
+
+def test_an_export_of_a_checkpoint_comes_back_beside_nothing_but_itself(world: World, host: Machine, vm: Vm) -> None:
+    recovery(host, vm)
+    export(host, vm, "D:\\Exports\\one", for_backup(host, vm))
+    before = {
+        path: digest(host.resolve(f"D:\\{path}")[0].files.open(path)) for path in files_below(host, "D:\\Exports")
+    }
+    mishap(world, "delete_vm", vm="sql01")
+    definition = f"D:\\Exports\\one\\Virtual Machines\\{vm.id}.vmcx"
+    job = finish(host, call(host, VSMS, "ImportSystemDefinition", {"SystemDefinitionFile": definition}))
+    assert job is not None and job.get("JobState") == 7
+    made = find_vm(world, "sql01")
+    assert made.planned and made.checkpoints == []
+    assert made.vhd_paths() == ["D:\\Exports\\one\\Virtual Hard Disks\\os.vhdx"]
+    values = {"InstanceID": f"Microsoft:{vm.id}", "ConfigurationDataRoot": "D:\\Home", "AutomaticStartupAction": 2}
+    settings = setting("Msvm_VirtualSystemSettingData", **values)
+    finish(host, call(host, VSMS, "ModifySystemSettings", {"SystemSettings": settings}))
+    row = next(
+        r
+        for r in query(host, "SELECT * FROM Msvm_ResourceAllocationSettingData")
+        if r.get("ResourceSubType") == "Microsoft:Hyper-V:Physical Disk Drive" and vm.id in str(r.get("InstanceID"))
+    )
+    ref = Ref(V2, "Msvm_ResourceAllocationSettingData", {"InstanceID": str(row.get("InstanceID"))})
+    gone = finish(host, call(host, VSMS, "RemoveResourceSettings", {"ResourceSettings": [ref]}))
+    assert gone is None or gone.get("JobState") == 7
+    disk = next(
+        r
+        for r in query(host, "SELECT * FROM Msvm_StorageAllocationSettingData")
+        if vm.id in str(r.get("InstanceID")) and r.get("HostResource")
+    )
+    copied = "D:\\Home\\os.vhdx"
+    volume, _below = host.resolve("D:\\")
+    volume.files.mkdir("Home", parents=True)
+    volume.files.write("Home\\os.vhdx", volume.files.read("Exports\\one\\Virtual Hard Disks\\os.vhdx"))
+    moved = setting("Msvm_StorageAllocationSettingData", InstanceID=disk.get("InstanceID"), HostResource=[copied])
+    changed = finish(host, call(host, VSMS, "ModifyResourceSettings", {"ResourceSettings": [moved]}))
+    assert changed is None or changed.get("JobState") == 7
+    for method_name in ("ValidatePlannedSystem", "RealizePlannedSystem"):
+        done = finish(host, call(host, VSMS, method_name, {"PlannedSystem": planned(vm.id)}))
+        assert done is not None and done.get("JobState") == 7
+    found = find_vm(world, "sql01")
+    assert found.vhd_paths() == [copied] and found.physical_drives() == []
+    assert found.configuration_path == f"D:\\Home\\Virtual Machines\\{vm.id}.vmcx"
+    after = {path: digest(host.resolve(f"D:\\{path}")[0].files.open(path)) for path in files_below(host, "D:\\Exports")}
+    assert after == before
+
+
+def test_an_import_may_name_the_disks_where_they_were(world: World, host: Machine, vm: Vm) -> None:
+    recovery(host, vm)
+    export(host, vm, "D:\\Exports\\one", for_backup(host, vm))
+    mishap(world, "delete_vm", vm="sql01")
+    world.switches.choose("import-disk-paths", "original")
+    definition = f"D:\\Exports\\one\\Virtual Machines\\{vm.id}.vmcx"
+    finish(host, call(host, VSMS, "ImportSystemDefinition", {"SystemDefinitionFile": definition}))
+    assert find_vm(world, "sql01").media_paths() == ["D:\\VMs\\sql01\\os.vhdx"]
+    done = finish(host, call(host, VSMS, "ValidatePlannedSystem", {"PlannedSystem": planned(vm.id)}))
+    assert done is not None and done.get("JobState") == 10
+
+
+def test_a_backup_export_needs_its_checkpoint(host: Machine, vm: Vm) -> None:
+    settings = setting("Msvm_VirtualSystemExportSettingData", CopySnapshotConfiguration=3)
+    arguments = {"ComputerSystem": system(vm), "ExportDirectory": "D:\\X", "ExportSettingData": settings}
+    assert call(host, VSMS, "ExportSystemDefinition", arguments)["ReturnValue"] == 32773
+
+
+def test_an_export_that_finds_no_room_leaves_its_parts_and_the_checkpoint(host: Machine, vm: Vm) -> None:
+    recovery(host, vm)
+    volume = host.volume_by_letter("D")
+    assert volume is not None
+    volume.reserve("others", volume.free - (1 << 20))
+    job = export(host, vm, "D:\\Exports\\one", for_backup(host, vm))
+    assert job.get("JobState") == 10 and "not enough space" in str(job.get("ErrorDescription"))
+    assert vm.busy is None and len(vm.checkpoints) == 1
+    assert files_below(host, "D:\\Exports\\one") == []
+
+
+def test_a_power_cut_leaves_empty_files_and_the_checkpoint(world: World, host: Machine, vm: Vm) -> None:
+    recovery(host, vm)
+    arguments = {
+        "ComputerSystem": system(vm),
+        "ExportDirectory": "D:\\Exports\\one",
+        "ExportSettingData": for_backup(host, vm),
+    }
+    call(host, VSMS, "ExportSystemDefinition", arguments)
+    mishap(world, "power_cut", machine="hv01")
+    assert [path.rpartition("\\")[2] for path in files_below(host, "D:\\Exports\\one")] == ["os.vhdx"]
+    volume, relative = host.resolve("D:\\Exports\\one\\Virtual Hard Disks\\os.vhdx")
+    assert volume.files.read(relative).strip(b"\0") == b""
+    assert [c.kind for c in find_vm(world, "sql01").checkpoints] == ["recovery"]
+    assert "has the recovery checkpoint" in world.leftovers()[0]
+
+
+@pytest.mark.parametrize(("choice", "count"), [("parts-left", 1), ("removed", 0)])
+def test_a_job_that_fails_in_the_middle(world: World, host: Machine, vm: Vm, choice: str, count: int) -> None:
+    world.switches.choose("export-failed", choice)
+    recovery(host, vm)
+    mishap(world, "fail_job", machine="hv01", job_type=62)
+    job = export(host, vm, "D:\\Exports\\one", for_backup(host, vm))
+    volume, _below = host.resolve("D:\\")
+    assert job.get("JobState") == 10
+    assert volume.files.exists("Exports\\one") == bool(count)
+    assert vm.busy is None
+
+
+def test_excluded_disks_are_not_exported(host: Machine, vm: Vm) -> None:
+    recovery(host, vm)
+    rows = query(host, "SELECT * FROM Msvm_StorageAllocationSettingData")
+    disk = next(str(r.get("InstanceID")) for r in rows if vm.id in str(r.get("InstanceID")))
+    job = export(host, vm, "D:\\Exports\\one", for_backup(host, vm, ExcludedVirtualHardDisks=[disk]))
+    assert job.get("JobState") == 7
+    assert not any(path.endswith(".vhdx") for path in files_below(host, "D:\\Exports\\one"))
