@@ -27,12 +27,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from .._hyperv import file_evidence, utc_now
+from .._hyperv import Registry, file_evidence, utc_now
 from .._hyperv.cim_access import CimClient
 from .._hyperv.machine import processes_named
 from .._hyperv.shadow_copies import (
     HARDWARE,
-    ShadowCopy,
     shadow_copies,
     shadow_providers,
     shadow_storages,
@@ -40,7 +39,7 @@ from .._hyperv.shadow_copies import (
 )
 from .._hyperv.volumes import mounted_volumes
 from .._wsman import WsmanFault
-from .detached_job import DetachedJobs, JobLook, Step, argument
+from .detached_job import DetachedJobs, JobLook
 from .diskshadow_exposure import ShadowScripts
 from .diskshadow_job import (
     CAB2_RC,
@@ -52,7 +51,10 @@ from .diskshadow_job import (
     WRITERS_RC,
     SourceVolume,
     backup_steps,
-    copy_step,
+    copied_exit_code,
+    copy_names,
+    copy_steps,
+    inside,
 )
 from .diskshadow_options import DiskShadowOptions
 from .diskshadow_plan import FILE_SYSTEMS, Facts, Plan, configuration_paths, plan_backup
@@ -72,7 +74,8 @@ from .engine import (
     Workplace,
     wait_for,
 )
-from .errors import BackupError, TargetRefused
+from .errors import BackupError, SetUnreadable, TargetRefused
+from .set_store import REGISTRY_BASE, SetStore
 from .target import Target, check_target, folder_name, parse_target
 from .wbadmin_text import consistency_of, lists_guid
 
@@ -80,7 +83,6 @@ NAME = "diskshadow"
 PROGRAM = "diskshadow.exe"
 COPY_SUFFIX = ".copy"
 _FILES = (LOG, RC, WRITERS, WRITERS_RC, CAB_RC, CAB2_RC)
-_COPIED_RC, _COPIED_LOG = "copied-{}-rc.txt", "copied-{}.txt"
 
 
 # --- abilities ------------------------------------------------------------------------------------------------------
@@ -521,11 +523,11 @@ class DiskShadow:
         """Whether each file has its size in `copy_to`; a share is believed by the exit codes of its copies alone."""
         folder = self._copy_folder(run_id, record)
         names = copy_names(found)
-        codes = [_COPIED_RC.format(number) for number in range(1, len(found) + 1)]
+        codes = [copied_exit_code(number) for number in range(1, len(found) + 1)]
         look = self._jobs.look(run_id + COPY_SUFFIX, codes)
         copied = {}
         for number, path in enumerate(sorted(found), 1):
-            ok = look.is_done and look.exit_code(_COPIED_RC.format(number)) == 0
+            ok = look.is_done and look.exit_code(copied_exit_code(number)) == 0
             if ok and not folder.startswith("\\\\"):
                 entry = file_evidence(self._client, f"{folder}\\{names[path]}")
                 ok = entry is not None and entry.size_bytes == found[path]
@@ -535,23 +537,20 @@ class DiskShadow:
     # -- leftovers -----------------------------------------------------------------------------------------------------
 
     def _clean_up(self, run_id: str, vm_id: str) -> list[str]:
-        """Delete what earlier failed runs of this VM provably left; returns what could not be, as warnings."""
+        """Delete what earlier runs of this VM provably left; returns what could not be, as warnings."""
         warnings = []
         for record in self._records.of_vm(vm_id):
             other = str(record.get("run_id"))
             if record.get("kind") != "backup" or other == run_id:
                 continue
+            looks = [self._jobs.look(one) for one in (other, other + COPY_SUFFIX)]
+            if any(look.is_known and not (look.is_done or look.is_interrupted) for look in looks):
+                continue  # it runs
+            self._hide(other)
             leftovers = record.get("leftovers")
             if not record.get("result"):
-                look = self._jobs.look(other, _FILES)
-                if not (look.is_done or look.is_interrupted or not look.is_known):
-                    continue  # it runs
-                proof = self._judged(look, record)
-                if proof.state != "failed":
-                    continue  # it is good, only nobody has asked yet
-                leftovers = list(proof.leftovers)
+                leftovers = self._unasked(other, record)
                 self._records.update(other, leftovers=leftovers)
-            self._hide(other)
             if not leftovers:
                 continue
             left = self._scripts.delete(other, leftovers)
@@ -560,32 +559,23 @@ class DiskShadow:
                 warnings.append(f"{len(left)} shadow copies that the failed run {other} left could not be deleted")
         return warnings
 
-
-def inside(
-    path: str, volumes: Sequence[Mapping[str, Any]], shadows: Mapping[str, str], roots: Mapping[str, str]
-) -> str:
-    """A file's path inside the exposed shadow copy of its volume."""
-    for one in volumes:
-        volume = SourceVolume(path=str(one["path"]), letter=one.get("letter"))
-        if volume.letter and path[:2].upper() == f"{volume.letter.upper()}:" and volume.guid in shadows:
-            return roots[shadows[volume.guid]].rstrip("\\") + path[2:]
-    raise BackupError("bad_request", f"{path} lies on none of the volumes that were shadow-copied.")
-
-
-def copy_names(paths: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
-    """File names in `copy_to`: numbered, because two disks of a VM may have one name in two folders."""
-    return {path: f"{number:02d}-{path.rpartition(chr(92))[2]}" for number, path in enumerate(sorted(paths), 1)}
+    def _unasked(self, run_id: str, record: Record) -> list[str]:
+        """What a run left whose result nobody has asked for: what it made in vain, or all of it once its set is closed without it."""
+        proof = self._judged(self._jobs.look(run_id, _FILES), record)
+        if proof.state == "failed":
+            return list(proof.leftovers)
+        try:
+            item = SetStore(Registry(self._client, REGISTRY_BASE)).read(set_of(run_id))
+        except SetUnreadable:
+            return []  # nobody knows whether it is needed
+        if item is None or item.is_open or any(one.run_id == run_id and one.version for one in item.host):
+            return []
+        return list(_copies_of(proof))
 
 
-def copy_steps(sources: Mapping[str, str], folder: str) -> tuple[Step, ...]:
-    """A step for each file, by its own path; `sources` says where it is read."""
-    names = copy_names(sources)
-    steps = [Step(command=f"md {argument(folder)}")]
-    for number, path in enumerate(sorted(sources), 1):
-        steps.append(
-            copy_step(sources[path], f"{folder}\\{names[path]}", _COPIED_LOG.format(number), _COPIED_RC.format(number))
-        )
-    return tuple(steps)
+def set_of(run_id: str) -> str:
+    """The backup set that a run belongs to, by the run's own name (`<set>.host.<attempt>`)."""
+    return run_id.rpartition(".")[0].rpartition(".")[0]
 
 
 def _told(read: Any) -> Any:
@@ -620,7 +610,3 @@ def _result_of(data: Mapping[str, Any]) -> BackupResult:
             "warnings": tuple(data.get("warnings") or ()),
         }
     )
-
-
-def shadow_set(copies: Sequence[ShadowCopy], set_id: str) -> tuple[ShadowCopy, ...]:
-    return tuple(copy for copy in copies if copy.set_id == set_id.strip("{}").lower())

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from .detached_job import Step, argument, job_folder
 from .diskshadow_options import DiskShadowOptions
@@ -162,3 +163,37 @@ def revert_script(shadow_id: str) -> tuple[str, ...]:
 def script_steps(run_id: str, lines: Sequence[str]) -> tuple[Step, ...]:
     """A job that only runs a script."""
     return (written(lines, SCRIPT), run_script(run_id, SCRIPT, LOG, RC))
+
+
+# --- files in shadow copies -----------------------------------------------------------------------------------------
+
+
+def inside(
+    path: str, volumes: Sequence[Mapping[str, Any]], shadows: Mapping[str, str], roots: Mapping[str, str]
+) -> str:
+    """A file's path inside the exposed shadow copy of its volume."""
+    for one in volumes:
+        volume = SourceVolume(path=str(one["path"]), letter=one.get("letter"))
+        if volume.letter and path[:2].upper() == f"{volume.letter.upper()}:" and volume.guid in shadows:
+            return roots[shadows[volume.guid]].rstrip("\\") + path[2:]
+    raise BackupError("bad_request", f"{path} lies on none of the volumes that were shadow-copied.")
+
+
+def copy_names(paths: Iterable[str]) -> dict[str, str]:
+    """File names in `copy_to`: numbered, because two disks of a VM may have one name in two folders."""
+    return {path: f"{number:02d}-{path.rpartition(chr(92))[2]}" for number, path in enumerate(sorted(paths), 1)}
+
+
+def copy_steps(sources: Mapping[str, str], folder: str) -> tuple[Step, ...]:
+    """A step for each file, by its own path; `sources` says where it is read."""
+    names = copy_names(sources)
+    steps = [Step(command=f"md {argument(folder)}")]
+    for number, path in enumerate(sorted(sources), 1):
+        log = f"copied-{number}.txt"
+        steps.append(copy_step(sources[path], f"{folder}\\{names[path]}", log, copied_exit_code(number)))
+    return tuple(steps)
+
+
+def copied_exit_code(number: int) -> str:
+    """File with the exit code of one of `copy_steps`."""
+    return f"copied-{number}-rc.txt"

@@ -41,9 +41,9 @@ from .._hyperv.vm_import import (
 from .._hyperv.vm_power import discard_saved_state, find_power
 from .._hyperv.vm_settings import delete_vm
 from .detached_job import DetachedJobs, Step
-from .diskshadow import NAME, inside
+from .diskshadow import NAME
 from .diskshadow_exposure import ShadowScripts
-from .diskshadow_job import copy_step
+from .diskshadow_job import copy_step, inside
 from .diskshadow_record import Record, RunRecords
 from .engine import (
     Deletion,

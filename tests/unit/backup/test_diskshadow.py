@@ -20,6 +20,8 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.disksha
     SourceVolume,
     backup_script,
     backup_steps,
+    copy_names,
+    inside,
     written,
 )
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.diskshadow_options import (
@@ -504,13 +506,13 @@ def test_room_is_looked_for_where_the_shadow_storage_lies():
 def test_a_file_is_found_in_the_exposed_copy_of_its_own_volume():
     volumes = [C.to_dict(), D.to_dict()]
     shadows, roots = {C_GUID: COPY_C, D_GUID: COPY_D}, {COPY_C: "Z:\\", COPY_D: "Y:\\"}
-    assert diskshadow.inside("d:\\vms\\os.vhdx", volumes, shadows, roots) == "Y:\\vms\\os.vhdx"
+    assert inside("d:\\vms\\os.vhdx", volumes, shadows, roots) == "Y:\\vms\\os.vhdx"
     with pytest.raises(BackupError):
-        diskshadow.inside("Q:\\os.vhdx", volumes, shadows, roots)
+        inside("Q:\\os.vhdx", volumes, shadows, roots)
 
 
 def test_disks_of_one_name_in_two_folders_get_two_names_in_the_copy():
-    names = diskshadow.copy_names(["D:\\a\\os.vhdx", "D:\\b\\os.vhdx"])
+    names = copy_names(["D:\\a\\os.vhdx", "D:\\b\\os.vhdx"])
     assert len(set(names.values())) == 2
 
 
