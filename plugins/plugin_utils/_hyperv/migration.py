@@ -430,6 +430,7 @@ class Migration:
             set_automatic_start_action(self._client, self._record.vm_id, wanted, self._hands)
 
     def _start(self, step: Step) -> None:
+        self._check_disks()  # once more: the host may have restarted since its start action was put back
         change_power(self._client, self._record.vm_id, "running", self._hands)
 
     def _close(self, step: Step) -> None:
@@ -488,6 +489,7 @@ class Migration:
         if record.automatic_start_action is not None:
             set_automatic_start_action(self._client, record.vm_id, record.automatic_start_action, self._hands)
         if record.was_running and read_power(self._client, record.vm_id).state == "off":  # a saved one is never resumed
+            self._check_disks()
             change_power(self._client, record.vm_id, "running", self._hands)
         self._write(_after_downtime(self._record))
 

@@ -496,8 +496,10 @@ class _Planner(MigrationChecks):
 
     def _rolled_back(self) -> MigrationPlan:
         disks: list[DiskMigration] = []
+        back: list[DiskMigration] = []
         for recorded in self._chosen("nothing_to_roll_back"):
-            if recorded.outcome == "rolled_back":
+            if is_back(recorded):
+                back.append(recorded)
                 continue
             if recorded.outcome == "finalized":
                 self._refuse(
@@ -510,14 +512,14 @@ class _Planner(MigrationChecks):
             disks.append(as_observed(recorded, self._at.vm_disk_at(recorded.slot)))
         for disk in disks:
             self._check_discard(disk)
-        if any(runs_elsewhere(disk) for disk in disks):
+        if any(runs_elsewhere(disk) for disk in disks) or (self._at.record and self._at.record.downtime_began):
             self.check_vm([])
         steps = (
             rollback_steps(disks, recorded=self._at.record, vm=self._at.vm, to_staging=[d for d in disks if d.wiped])
             if self._at.record is not None
             else []
         )
-        return MigrationPlan(disks=tuple(disks), steps=tuple(steps))
+        return MigrationPlan(disks=(*disks, *back), steps=tuple(steps))
 
     def _check_discard(self, disk: DiskMigration) -> None:
         since = written_since(disk)
@@ -588,6 +590,11 @@ def written_since(disk: DiskMigration) -> str | None:
     if disk.wiped:
         return disk.cut_over  # back to the staging VHD, which has everything until this leg's cut-over
     return disk.staging_cut_over or disk.cut_over
+
+
+def is_back(disk: DiskMigration) -> bool:
+    """Whether a rollback has nothing left to do: on its LUN again, or on the staging VHD after the LUN was wiped."""
+    return disk.outcome == "rolled_back" or (disk.wiped and disk.leg == "staging" and disk.outcome == "awaiting_growth")
 
 
 def reclaimable(disk: DiskMigration) -> str:

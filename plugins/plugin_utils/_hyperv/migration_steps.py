@@ -375,10 +375,16 @@ def rollback_steps(
     vm: Mapping[str, Any],
     to_staging: Sequence[DiskMigration],
 ) -> list[Step]:
-    """Back to the pass-through LUNs (or, where a LUN was wiped, to the staging VHD); VHDs are kept."""
+    """Back to the pass-through LUNs (or, where a LUN was wiped, to the staging VHD); VHDs are kept.
+
+    A rollback that was broken off after its last disk still owes the VM its start action and its start.
+    """
     steps: list[Step] = []
     touched = [disk for disk in disks if runs_elsewhere(disk)]
-    if touched:
+    is_owed = recorded.downtime_began is not None and not touched
+    if is_owed:
+        steps += _downtime_ends(recorded, vm)
+    elif touched:
         steps += _downtime_begins(recorded, vm)
         for disk in touched:
             what = str(disk.staging_path) if disk in to_staging else f"the LUN {(disk.source or {}).get('unique_id')}"
@@ -391,6 +397,6 @@ def rollback_steps(
                 )
             )
         steps += _downtime_ends(recorded, vm)
-    if disks:
+    if disks or is_owed:
         steps.append(Step(kind="close_rollback", sentence="write down that the migration was rolled back"))
     return steps

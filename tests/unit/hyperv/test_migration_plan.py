@@ -628,6 +628,31 @@ def test_a_second_rollback_has_nothing_to_do() -> None:
     assert kinds(plan_migration(migrated(outcome="rolled_back"), request(state="rolled_back"))) == []
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        recorded(stage="attached", outcome="rolled_back", cut_over=CUT_OVER),
+        recorded(stage="prepared"),
+        on_staging(wiped=True, cut_over="2026-11-21T10:00:00Z"),
+    ],
+    ids=["after its last disk", "before any disk", "after the wipe"],
+)
+def test_a_rollback_that_was_broken_off_in_its_downtime_still_starts_the_vm(record: MigrationRecord) -> None:
+    record = dataclasses.replace(
+        record, downtime_began=CUT_OVER, automatic_start_action="StartIfRunning", was_running=True
+    )
+    at = situation(the_vm=vm(state="off", automatic_start_action="Nothing"), record=record)
+    plan = plan_migration(at, request(state="rolled_back", discard_writes_since=CUT_OVER))
+    assert kinds(plan) == ["restore_start_action", "start", "close_rollback"]
+    assert "StartIfRunning" in plan.text()
+
+
+def test_after_the_wipe_a_second_rollback_never_leads_to_the_wiped_lun() -> None:
+    at = situation(the_vm=vm(disks=[vm_disk(path=STAGING)]), record=on_staging(wiped=True))
+    plan = plan_migration(at, request(state="rolled_back", discard_writes_since=CUT_OVER))
+    assert (kinds(plan), plan.refused) == ([], False)
+
+
 def test_finalizing_wipes_nothing_and_says_what_may_be_given_back() -> None:
     plan = plan_migration(migrated(), request(state="finalized"))
     assert kinds(plan) == ["finalize"]
