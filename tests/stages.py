@@ -131,7 +131,7 @@ def sanity() -> None:
 
 
 def units() -> None:
-    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "tests/unit")
+    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "tests/unit", "tests/fuzz")
 
 
 def e2e() -> None:

@@ -22,8 +22,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from .._wsman.errors import shortened
 from .engine import BackupResult
 from .errors import BackupError, SetUnreadable
+from .record_shape import check_disk, check_shape
 
 FORMAT = "hyperv.passthrough/backup-set"
 VERSION = 1
@@ -676,7 +678,7 @@ def _read(record: Any, data: object, fields: Mapping[str, Any]) -> Any:
         raise _Malformed(f"a {record.__name__} is not a mapping")
     unknown = sorted(set(data) - set(fields))
     if unknown:
-        raise _Malformed(f"it has unknown fields: {', '.join(map(str, unknown[:5]))}")
+        raise _Malformed(f"it has unknown fields: {', '.join(shortened(str(one), 60) for one in unknown[:5])}")
     values = {}
     for name, reader in fields.items():
         if name in data:
@@ -740,6 +742,18 @@ def _json(value: object, depth: int = 0) -> object:
     return value
 
 
+def _described(value: object) -> dict[str, Any]:
+    found = _mapping(value)
+    check_shape(found)
+    return found
+
+
+def _disk(value: object) -> dict[str, Any]:
+    row = _mapping(value)
+    check_disk(row)
+    return row
+
+
 def _optional(reader: Any) -> Any:
     return lambda value: None if value is None else reader(value)
 
@@ -796,7 +810,7 @@ _HOOKS_FIELDS: Mapping[str, Any] = {
 _ATTEMPTS = _each(lambda value: _read(Attempt, value, _ATTEMPT_FIELDS), MAX_ATTEMPTS)
 _SET_FIELDS: Mapping[str, Any] = {
     "set_id": _text,
-    "vm": _mapping,
+    "vm": _described,
     "opened": _moment,
     "updated": _moment,
     "max_skew_s": _number,
@@ -809,7 +823,7 @@ _SET_FIELDS: Mapping[str, Any] = {
     "guest_phase_needed": _boolean,
     "guest": _ATTEMPTS,
     "host": _ATTEMPTS,
-    "disks": _each(_mapping, 1000),
+    "disks": _each(_disk, 1000),
     "notes": _TEXTS,
     "waivers": _each(lambda value: _read(Waiver, value, _WAIVER_FIELDS), 1000),
     "hooks": lambda value: _read(Hooks, value, _HOOKS_FIELDS),

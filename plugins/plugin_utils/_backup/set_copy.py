@@ -118,9 +118,11 @@ def parse_reg_export(data: bytes) -> BackupSet:
         raise SetUnreadable("set_unreadable", "The file is not text as `reg export` writes it.") from err
     if not text.lstrip().startswith(_REG_HEADER):
         raise SetUnreadable("set_unreadable", "The file is no export of the registry (its first line is another).")
+    # line by line, because the pattern is linear only from the beginning of a value; a record has no line break
+    values = [match.groups() for line in text.split("\n") if (match := _REG_STRING.fullmatch(line.strip("\r")))]
     records = [
         _REG_ESCAPE.sub(r"\1", value)
-        for name, value in _REG_STRING.findall(text)
+        for name, value in values
         if _REG_ESCAPE.sub(r"\1", name).casefold() == RECORD.casefold()
     ]
     if len(records) != 1:

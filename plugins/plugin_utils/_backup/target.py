@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .._wsman.errors import shortened
 from .errors import TargetRefused
 
 MAX_TARGET_CHARS = 200
@@ -54,7 +55,7 @@ def parse_target(text: str, *, folders: bool = False) -> Target:
     if _REFUSED.search(wanted) or len(wanted) > MAX_TARGET_CHARS:
         raise TargetRefused(
             "target_characters",
-            f"The target {text!r} holds a quote, a percent sign, an exclamation mark, a caret or another character that a "
+            f"The target {shortened(text, 200)!r} holds a quote, a percent sign, an exclamation mark, a caret or another character that a "
             f"command line on Windows cannot carry, or is longer than {MAX_TARGET_CHARS} characters; choose another name.",
         )
     if match := _LETTER.fullmatch(wanted):
