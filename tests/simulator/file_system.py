@@ -165,6 +165,9 @@ class FileSystem(ABC):
     def set_attributes(self, path: str, attributes: int) -> None: ...
 
     @abstractmethod
+    def set_modified(self, path: str, moment: datetime) -> None: ...
+
+    @abstractmethod
     def allocated(self) -> Iterator[tuple[int, int]]:
         """Allocated clusters as (offset, length) from the start of the volume; empty where there is no block device."""
 
@@ -407,6 +410,11 @@ class DirectoryFileSystem(FileSystem):
 
     def set_attributes(self, path: str, attributes: int) -> None:
         self.real_path(path)  # a real directory keeps no Windows attributes; only existence is checked
+
+    def set_modified(self, path: str, moment: datetime) -> None:
+        real = self.real_path(path)
+        ticks = int(moment.timestamp() * 1e9)
+        os.utime(real, ns=(ticks, ticks))
 
     def allocated(self) -> Iterator[tuple[int, int]]:
         return iter(())

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from .assumed import assumed
 from .command_interpreter import Batch, Builtin, CommandInterpreter, Jump, Leave, SetLevel, Step
 from .command_language import arguments_of
+from .file_copying import copy_file
 from .file_system import ERROR_ALREADY_EXISTS, FileStat, FileSystemError, fold
 from .processes import Discard, Handles, Input, ProgramNotFound, encode_text, first_word, wait_for
 from .windows_files import join
@@ -397,34 +398,40 @@ def _target(shell: CommandInterpreter, source: str, target: str) -> str:
     return shell.files.absolute(target)
 
 
-def _copy(shell: CommandInterpreter, text: str) -> int:
+def _copy(shell: CommandInterpreter, text: str) -> Step:
     _found, words = _switches(text)
     if not words:
         shell.err(BAD_SYNTAX)
         return SetLevel(1)
     source, target = words[0], words[1] if len(words) > 1 else "."
-    parts = source.split("+")
-    if len(parts) > 1:
-        shell.files.write(_target(shell, parts[0], target), b"".join(shell.files.read(part) for part in parts))
-        shell.out("        1 file(s) copied.")
-        return SetLevel(0)
-    sources = _expand(shell, join(source, "*") if shell.files.is_folder(source) else source)
-    if not sources:
-        shell.err(NOT_FOUND if shell.files.missing(source) == 2 else NO_PATH)
-        shell.out("        0 file(s) copied.")
-        return SetLevel(1)
     copied = 0
     try:
+        parts = source.split("+")
+        if len(parts) > 1:
+            shell.files.write(_target(shell, parts[0], target), b"".join(shell.files.read(part) for part in parts))
+            shell.out("        1 file(s) copied.")
+            return SetLevel(0)
+        sources = _expand(shell, join(source, "*") if shell.files.is_folder(source) else source)
+        if not sources:
+            shell.err(NOT_FOUND if shell.files.missing(source) == 2 else NO_PATH)
+            shell.out("        0 file(s) copied.")
+            return SetLevel(1)
         for path in sources:
             if len(sources) > 1:
                 shell.out(path if "\\" in source else path.rpartition("\\")[2])
+            goal = _target(shell, path, target)
+            if target.lower() != "nul" and fold(goal) == fold(shell.files.absolute(path)):
+                shell.err("The file cannot be copied onto itself.")
+                continue
             if target.lower() != "nul":
-                shell.files.write(_target(shell, path, target), shell.files.read(path))
+                yield from copy_file(shell.machine, shell.files, path, goal, shell.process)
             copied += 1
     except FileSystemError as problem:
         shell.err(str(problem))
+        if len(source.split("+")) > 1:
+            return SetLevel(1)
     shell.out(f"        {copied} file(s) copied.")
-    return SetLevel(0 if copied == len(sources) else 1)
+    return SetLevel(0 if copied and copied == len(sources) else 1)
 
 
 def _move(shell: CommandInterpreter, text: str) -> int:
@@ -586,7 +593,7 @@ INTERNAL_COMMANDS: dict[str, Builtin] = {
     "chdir": _plain(_cd),
     "cls": _plain(_nothing),
     "color": _plain(_nothing),
-    "copy": _plain(_copy),
+    "copy": _copy,
     "date": _plain(lambda shell, text: _clock(shell, "%a %m/%d/%Y")),
     "del": _plain(_del),
     "dir": _plain(_dir),

@@ -664,6 +664,12 @@ class NtfsFileSystem(BlockFileSystem):
             volume.set_facts(reference, attributes=attributes & ~ATTRIBUTE_DIRECTORY)
             self._forget_file(reference)
 
+    def set_modified(self, path: str, moment: datetime) -> None:
+        with self._changing(path) as volume:
+            reference = self._find(path).reference
+            volume.set_facts(reference, modified=_ticks(moment))
+            self._forget_file(reference)
+
 
 def _cut(data: Data, offset: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """The runs between two offsets of a file: (start of the run, its place or -1, first, behind last)."""

@@ -538,6 +538,10 @@ class PartitionFileSystem(BlockFileSystem):
         node.attributes = attributes | (ATTRIBUTE_DIRECTORY if node.directory else 0)
         self._store()
 
+    def set_modified(self, path: str, moment: datetime) -> None:
+        self._find(path).modified = moment
+        self._store()
+
 
 class _FileContent(Content):
     """The bytes of one file of a PartitionFileSystem, found by path at each access."""

@@ -17,7 +17,7 @@ from ..file_system import FileSystemError
 from ..installed_programs import find_installed
 from ..processes import Process, ProgramFunction, ProgramNotFound, first_word
 from ..windows_files import Files
-from . import diskshadow, powershell, reg, schtasks, text_tools, wbadmin, wevtutil
+from . import diskshadow, file_copies, powershell, reg, schtasks, text_tools, wbadmin, wevtutil
 
 SYSTEM_FOLDER = "C:\\Windows\\System32"
 
@@ -31,6 +31,7 @@ PROGRAMS: dict[str, ProgramFunction] = {
     "more.com": text_tools.more,
     "powershell.exe": powershell.main,
     "reg.exe": reg.main,
+    "robocopy.exe": file_copies.robocopy,
     "schtasks.exe": schtasks.main,
     "sort.exe": text_tools.sort,
     "tasklist.exe": text_tools.tasklist,
@@ -39,6 +40,7 @@ PROGRAMS: dict[str, ProgramFunction] = {
     "wevtutil.exe": wevtutil.main,
     "where.exe": text_tools.where,
     "whoami.exe": text_tools.whoami,
+    "xcopy.exe": file_copies.xcopy,
 }
 
 _FOLDERS = (
