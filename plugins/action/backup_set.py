@@ -31,7 +31,7 @@ from ..plugin_utils._hyperv import Registry, observe_host, utc_now
 from ..plugin_utils._task import HypervAction, Outcome, Run, TaskError
 
 if t.TYPE_CHECKING:
-    from ..plugin_utils._backup.engine import Phase
+    from ..plugin_utils._backup.engine import Phase, Waiting
 
 _COPY_TIMEOUT_S = 900.0
 
@@ -59,6 +59,7 @@ class ActionModule(HypervAction):
             "max_skew": {"type": "int", "default": 3600},
             "allow_offline": {"type": "bool", "default": False},
             "hold_slot": {"type": "bool", "default": False},
+            "host_concurrency": {"type": "int", "default": 4},
             "queue_timeout": {"type": "int", "default": 28800},
             "poll_interval": {"type": "int", "default": 10},
             "phase": {"type": "str", "choices": ["quiesce", "quiesced", "guest", "host", "unquiesced"]},
@@ -127,13 +128,24 @@ class ActionModule(HypervAction):
         guard.take_vm(vm["id"], waiting)
         try:
             if arguments["hold_slot"]:
-                guard.take_slot(host, waiting)
+                self._take_slot(run, guard, view["host"], waiting)
             guard.check()  # the controller may have died while this waited; a worker that is left alone writes nothing
             before, item = self._opened(run, vm, host)
         except BaseException:
             guard.release()
             raise
         return _outcome(run, item, before=before, lease=guard.lease, more=self._quiesced_elsewhere(run, item))
+
+    @staticmethod
+    def _take_slot(run: Run, guard: Guard, host: t.Mapping[str, t.Any], waiting: Waiting) -> None:
+        """The host's one backup job, or one of several places when its engine works on several VMs at once."""
+        arguments = run.arguments
+        entry = engine_named(arguments["host_engine"])
+        able = entry.capabilities(host, entry.options(arguments["host_engine_options"], "host"))
+        if able.concurrent:
+            guard.take_place(str(host["name"]), entry.name, max(1, arguments["host_concurrency"]), waiting)
+        else:
+            guard.take_slot(str(host["name"]), waiting)
 
     def _opened(self, run: Run, vm: t.Mapping[str, t.Any], host: str) -> tuple[sets.BackupSet | None, sets.BackupSet]:
         """Decide with the lease held, give up what is given up, and store the set; returns it before and after."""

@@ -99,6 +99,12 @@ options:
     description: Also take the host's backup slot, so that the two snapshots of one VM lie close together.
     type: bool
     default: false
+  host_concurrency:
+    description:
+      - How many VMs of one host an engine that works on several at once may back up at the same time, for O(hold_slot=true). An engine that
+        can work on one only takes no notice of it.
+    type: int
+    default: 4
   queue_timeout:
     description: Longest time in seconds to wait for the slot.
     type: int

@@ -19,7 +19,7 @@ import os
 import typing as t
 import uuid
 
-from ._backup.errors import LeaseLost
+from ._backup.errors import BackupError, LeaseLost
 from ._backup.lease import Claim, Leases, host_slot, vm_lease
 from ._backup.set_store import REGISTRY_BASE
 from ._hyperv import Registry, utc_now
@@ -145,6 +145,36 @@ class Guard:
         claim = self._leases.acquire(host_slot(host_name), self._owner(), waiting)
         self._claims.append(claim)  # not in one line: waiting may renew, which makes another list of the claims
         return self
+
+    def take_place(self, host_name: str, engine: str, places: int, waiting: Waiting) -> Guard:
+        """Wait for one of so many places of an engine that works on several VMs of a host at once; as `take_slot` else.
+
+        Whoever finds all of them taken tries each again in turn; nobody queues for one while another gets free.
+
+        Raises: BackupError (lease_timeout).
+        """
+        names = [f"{host_slot(host_name)} {engine} {number}" for number in range(1, places + 1)]
+        began, told = waiting.now(), False
+        while True:
+            waiting.should_stop()
+            for name in names:
+                claim = self._leases.try_acquire(name, self._owner())
+                if claim.is_held:
+                    self._claims.append(claim)
+                    return self
+                self._leases.release(claim)
+            if not told:
+                waiting.progress(
+                    f"{host_name} works on {places} VM(s) at once with the engine {engine}; waiting for one to end"
+                )
+                told = True
+            if waiting.now() - began >= waiting.timeout_s:
+                raise BackupError(
+                    "lease_timeout",
+                    f"{host_name} works on {places} VM(s) at once with the engine {engine}, and none of them ended within "
+                    f"{waiting.timeout_s:.0f} s; raise queue_timeout, or allow more at once.",
+                )
+            waiting.sleep(waiting.poll_s)
 
     def check(self) -> None:
         """Raise unless this run may still change something; renews what it holds.
