@@ -108,6 +108,7 @@ class Lun:
     thin: bool = False
     chap: tuple[str, str] | None = None
     present: bool = True
+    bad_sectors: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def size(self) -> int:

@@ -298,6 +298,17 @@ def overwrite_lun(world: World, lun: str, *, seed: str = "noise") -> None:
 
 
 @_mishap
+def bad_sectors(world: World, lun: str, *, offset: int | str = 0, size: int | str = 512) -> None:
+    """Reads of raw sectors in this range fail from now on (error 23) on every machine; size 0: whole again."""
+    length = parse_size(size)
+    ranges = _lun(world, lun).bad_sectors
+    if not length:
+        ranges.clear()
+    else:
+        ranges.append((parse_size(offset) if offset else 0, length))
+
+
+@_mishap
 def blank_lun(world: World, lun: str) -> None:
     """The LUN becomes zeros, same identity."""
     _fail_vms_on(world, _lun(world, lun))

@@ -318,6 +318,8 @@ class ProcessTable:
         """Called once per look."""
         self.open_files: dict[tuple[str, str], Process] = {}
         """Files that a living process holds open for writing, by `Volume.key_of`."""
+        self.open_streams: list[Any] = []
+        """Handles of files and disks with share modes (powershell_streams.py); dead ones leave when somebody opens."""
         self._boot()
 
     # -- life and death --------------------------------------------------------------------------------------------
