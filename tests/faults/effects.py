@@ -17,6 +17,7 @@ from simulator.cim import CimFault
 from simulator.door_memory import endpoint_of
 from simulator.endpoint import Reply
 from simulator.faults import GARBAGE, Dropped
+from simulator.mishaps import mishap
 from simulator.virtual_machine import OFF, RUNNING
 from simulator.windows_backup import Failure
 
@@ -66,6 +67,8 @@ class Effect:
         while_job: the exchanges at which a backup runs somewhere count as changes.
         only_job: no other exchanges are tried.
         of_the_wire: only this exchange is harmed; the world is not.
+        of_the_world: something happens to a machine before the exchange; the exchange itself is not harmed.
+        only_method: it is tried where the description of the exchange begins with this, behind the machine's name.
     """
 
     name: str
@@ -75,8 +78,14 @@ class Effect:
     while_job: bool = False
     only_job: bool = False
     of_the_wire: bool = False
+    of_the_world: bool = False
+    only_method: str = ""
     needs_stopped_vm: bool = False
     needs_running_vm: bool = False
+
+    def is_for(self, what: str, busy: bool) -> bool:
+        """Whether it is tried at such an exchange at all."""
+        return (busy or not self.only_job) and f" {self.only_method}" in what
 
     def applies(self, vm: Any) -> bool:
         """Whether there is anything to do in the world as it is now."""
@@ -163,6 +172,7 @@ def _two_at_once(case: Case, _machine: Any, _data: bytes, carry: Carry) -> Reply
 
 def _restart_host(case: Case, _machine: Any, _data: bytes, carry: Carry) -> Reply:
     case.world.hosts[0].reboot(renumber=True)
+    case.watch.excuse()
     return carry()
 
 
@@ -193,6 +203,7 @@ def _turned_on(case: Case, _machine: Any, _data: bytes, carry: Carry) -> Reply:
     vm = case.scenario.vm_of(case.world)
     if vm is not None:
         _start(case, vm)
+    case.watch.excuse()
     return carry()
 
 
@@ -220,6 +231,25 @@ def _job_vanishes(case: Case, machine: Any, _data: bytes, carry: Carry) -> Reply
             target.scheduler.unregister(task)
     target.backup.stop_job()
     return carry()
+
+
+def _cim_job_fails(percent: int) -> Act:
+    def act(case: Case, machine: Any, _data: bytes, carry: Carry) -> Reply:
+        """The method returns 4096, and its job fails."""
+        mishap(case.world, "fail_job", machine=machine.name, percent=percent)
+        try:
+            return carry()
+        finally:
+            machine.jobs.failures.clear()
+
+    return act
+
+
+def _cim_job_vanishes(case: Case, machine: Any, _data: bytes, carry: Carry) -> Reply:
+    """The service that keeps the jobs starts anew; what it was at is left as a power cut leaves it."""
+    reply = carry()
+    machine.jobs.lose()
+    return reply
 
 
 def _busy_machine(case: Case) -> Any:
@@ -284,14 +314,25 @@ EFFECTS: tuple[Effect, ...] = (
     Effect(name="two_at_once", others=40, text="two runs on one VM at once", act=_two_at_once),
     Effect(
         name="restart_host",
+        of_the_world=True,
         others=24,
         text="host restarted, its disks renumbered",
         act=_restart_host,
         while_job=True,
     ),
-    Effect(name="restart_guest", others=24, text="guest restarted", act=_restart_guest, while_job=True),
+    Effect(
+        name="restart_host_down",
+        needs_stopped_vm=True,
+        others=24,
+        text="the same, while the VM is off",
+        act=_restart_host,
+    ),
+    Effect(
+        name="restart_guest", of_the_world=True, others=24, text="guest restarted", act=_restart_guest, while_job=True
+    ),
     Effect(
         name="turned_off",
+        of_the_world=True,
         needs_running_vm=True,
         others=24,
         text="operator turns the VM off, and on before the rerun",
@@ -299,15 +340,45 @@ EFFECTS: tuple[Effect, ...] = (
     ),
     Effect(
         name="turned_on",
+        of_the_world=True,
         needs_stopped_vm=True,
         others=24,
         text="operator starts the VM",
         act=_turned_on,
     ),
-    Effect(name="job_fails_0", others=40, text="engine's job fails at once", act=_job_fails(0)),
-    Effect(name="job_fails_50", text="engine's job fails at 50 percent", act=_job_fails(50), only_job=True),
-    Effect(name="job_fails_99", text="engine's job fails at 99 percent", act=_job_fails(99), only_job=True),
-    Effect(name="engine_dies", text="the engine's service dies", act=_engine_dies, only_job=True),
-    Effect(name="job_vanishes", text="job and task vanish", act=_job_vanishes, only_job=True),
+    Effect(name="job_fails_0", of_the_world=True, others=40, text="engine's job fails at once", act=_job_fails(0)),
+    Effect(
+        name="job_fails_50",
+        of_the_world=True,
+        text="engine's job fails at 50 percent",
+        act=_job_fails(50),
+        only_job=True,
+    ),
+    Effect(
+        name="job_fails_99",
+        of_the_world=True,
+        text="engine's job fails at 99 percent",
+        act=_job_fails(99),
+        only_job=True,
+    ),
+    Effect(name="engine_dies", of_the_world=True, text="the engine's service dies", act=_engine_dies, only_job=True),
+    Effect(name="job_vanishes", of_the_world=True, text="job and task vanish", act=_job_vanishes, only_job=True),
+    *(
+        Effect(
+            name=f"cim_job_fails_{percent}",
+            text=f"method returns 4096, and its job fails at {percent} percent",
+            act=_cim_job_fails(percent),
+            only_method="Invoke Msvm_",
+        )
+        for percent in (0, 50, 99)
+    ),
+    Effect(
+        name="cim_job_vanishes",
+        text="method returns 4096, and its job vanishes",
+        act=_cim_job_vanishes,
+        only_method="Invoke Msvm_",
+    ),
 )
+#: Those that begin with a rerun beside the run: one rerun is enough for the three.
+BESIDE = ("killed", "orphaned", "overtaken")
 BY_NAME = {effect.name: effect for effect in EFFECTS}

@@ -3,17 +3,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Breaks one scenario at its exchanges: the undisturbed run is the trunk, and every case is a fork of it.
 
-Responsible for: running the trunk, forking a case off at an exchange, rerunning the command until it converges, looking at
-the world after every exchange, judging the end. Not responsible for: what an effect does (`effects.py`), what must hold
-(`invariants.py`, the scenario), choosing and reporting (`__main__.py`, `report.py`).
+Responsible for: running the trunk, forking a case off at an exchange, and seeing without a fork that a case is one that was tried
+already. Not responsible for: what happens in a case (`case.py`), which cases are wanted (`passes.py`), reporting (`report.py`).
 
-Two things make it cheap enough to be done at every exchange. When the same request is sent again at once, in the state of the
-world in which it was broken, everything goes on as in the trunk: the case ends there as `repaired`; those at every
-`PLAY_OUT`-th exchange are played to their end all the same. And a rerun that would begin in a state in which another case's
-rerun began takes over that one's end; `state.py` says what makes two states the same.
+A fork copies the state of command, product and world at once; the trunk waits for it. Four things need no case of their own:
 
-A fork copies the whole state of command and world at once, so a case costs only what comes after its fault. The world's
-files lie in a relative folder: a fork gets a copy of it, and changes into the copy.
+- *state*: the controller is killed where the world is in a state in which it was killed before.
+- *position*: a request that only looks fails in the same way, at the same place in the product's code (every line of the stack),
+  after the same results of the tasks before, in the same state of the world, as in a case that was tried.
+- *request*: a reply to a request that only looks is lost: to product and world it is the same as if the request had been.
+- *answers*: something happens to a machine before requests that only look and are answered as if nothing had happened, to the
+  last byte, and no time passes: then it may as well have happened after them.
+
+One in `AUDIT` of them is tried all the same, and must end like the case that it stands for.
 """
 
 from __future__ import annotations
@@ -21,12 +23,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import hashlib
 import json
 import os
-import shutil
+import pickle
 import sys
-import tempfile
-import threading
 import time
 import traceback
 from collections import deque
@@ -34,24 +35,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from simulator.assumed import Switches, import_everything
-from simulator.door_memory import rules_of
+from simulator.assumed import Switches
+from simulator.door_memory import caller_of, exchange
 from simulator.endpoint import Reply, Summary
-from simulator.world import World
 
 from . import one_process
-from .effects import Effect, is_busy, kind_of
-from .invariants import BASE, Glance, glance, no_secret, nobody_left_quiesced, nothing_runs
-from .one_process import Command, Controller
-from .scenarios import Scenario, hooks_in, inventory_of
-from .state import fingerprint, without_ids
+from .case import (
+    BETWEEN_RUNS_S,
+    Case,
+    Memory,
+    boundary,
+    differences,
+    is_audited,
+    moves,
+    plain,
+    remember,
+    texts,
+)
+from .effects import BESIDE, CHANGE, Effect, is_busy, kind_of
+from .invariants import nobody_left_quiesced, nothing_runs
+from .one_process import Command
+from .scenarios import Scenario
+from .stage import Stage, Watch
+from .state import fingerprint
 
-RERUNS = 3
-PLAY_OUT = 10
-LEASE_S = 301  # longer than a lease lives
-BETWEEN_RUNS_S = 30  # how long an operator takes to run the command again
-WORLD = "world"
-MEMORY = Path("/dev/shm")
+#: Of which only the reply is lost: at a request that only looks, the same as another effect.
+AS_WELL = {"drop_after": "drop_before", "timeout_after": "timeout_before"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +75,8 @@ class Result:
         runs: commands until it was over, the broken one included.
         kinds: of the errors on the way.
         findings: why it is wrong; empty when it is right.
+        how: played, repaired, merged, rerun (see `case.py`), or state, position, request, answers (see above).
+        audited: it could have been taken over, and was played all the same.
     """
 
     scenario: str
@@ -74,11 +85,12 @@ class Result:
     what: str
     kind: str
     outcome: str
-    runs: int
-    kinds: list[str]
-    findings: list[str]
-    seconds: float
-    taken_over: bool = False
+    runs: int = 0
+    kinds: list[str] = dataclasses.field(default_factory=list)
+    findings: list[str] = dataclasses.field(default_factory=list)
+    seconds: float = 0
+    how: str = "played"
+    audited: bool = False
 
     @property
     def case(self) -> str:
@@ -91,12 +103,26 @@ class Result:
 
 
 class Exchange(NamedTuple):
-    """One exchange of the undisturbed run: what it is about, what kind it is, whether a backup runs, whether the VM does."""
+    """One exchange of the undisturbed run.
+
+    Attributes:
+        busy: whether a backup runs somewhere.
+        moves: whether anything runs.
+        waited: whether the product slept before it.
+        machine: name; with `account` and `request` it can be sent again.
+        answer: digest of the body of the reply.
+    """
 
     what: str
     kind: str
     busy: bool
     vm_runs: bool
+    moves: bool
+    waited: bool
+    machine: str
+    account: str
+    request: bytes
+    answer: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,354 +138,20 @@ class Undisturbed:
     kinds: list[str] = dataclasses.field(default_factory=list)
     runs: int = 1
     asked: list[str] = dataclasses.field(default_factory=list)  # switches of the simulator that were read
+    states: list[str] = dataclasses.field(default_factory=list)  # between its tasks
 
 
-class Stage:
-    """A world with its controller, in a folder of its own, prepared for a scenario."""
-
-    def __init__(self, scenario: Scenario, *, switches: Mapping[str, str] | None = None) -> None:
-        one_process.prepare()
-        import_everything()
-        self.scenario = scenario
-        self.folder = Path(tempfile.mkdtemp(prefix="hyperv-faults-", dir=MEMORY if MEMORY.is_dir() else None))
-        self._origin = Path.cwd()
-        os.chdir(self.folder)
-        chosen = f"{scenario.world}\nswitches: {json.dumps({**scenario.switches, **(switches or {})})}\n"
-        self.world = World.from_yaml(chosen, Path(WORLD))
-        self.controller = Controller(self.world, inventory_of(self.world), self.folder)
-        self.variables = dict(scenario.variables)
-        if scenario.hook is not None:
-            hook = scenario.hook
-            hook(self.world, "")
-            self.variables |= {
-                f"{scenario.playbook.rpartition('.')[2]}_{k}": v for k, v in hooks_in(self.folder).items()
-            }
-            self.controller.on_task = lambda task: hook(self.world, task)
-        if scenario.prepare is not None:
-            scenario.prepare(self.world, self.controller)
-
-    def run(self) -> Command:
-        return self.controller.run(self.scenario.playbook, self.variables)
-
-    def go_on(self, command: Command) -> Command:
-        return self.controller.go_on(command, self.scenario.playbook, self.variables)
-
-    def copy_world(self) -> None:
-        """In a fork: leave the shared files to the others."""
-        folder = Path(tempfile.mkdtemp(prefix="hyperv-faults-", dir=self.folder))
-        _copy_tree(self.folder / WORLD, folder / WORLD)
-        self.folder = folder
-        os.chdir(folder)
-
-    def close(self) -> None:
-        os.chdir(self._origin)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _copy_tree(source: Path, target: Path) -> None:
-    """A copy in which holes stay holes."""
-    for place, folders, files in os.walk(source):
-        here = target / Path(place).relative_to(source)
-        here.mkdir(parents=True, exist_ok=True)
-        for name in folders:
-            (here / name).mkdir(exist_ok=True)
-        for name in files:
-            _copy_file(Path(place) / name, here / name)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    with source.open("rb") as reader, target.open("wb") as writer:
-        size = os.fstat(reader.fileno()).st_size
-        writer.truncate(size)
-        offset = 0
-        while offset < size:
-            try:
-                start = os.lseek(reader.fileno(), offset, os.SEEK_DATA)
-            except OSError:
-                return
-            offset = min(size, os.lseek(reader.fileno(), start, os.SEEK_HOLE))
-            position = start
-            while position < offset:
-                position += os.copy_file_range(reader.fileno(), writer.fileno(), offset - position, position, position)
-
-
-class Watch:
-    """Looks at the world after every exchange of everybody."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self.findings: list[str] = []
-        self.last: Glance = glance(stage.world)
-
-    def look(self) -> Glance:
-        now = glance(self._stage.world)
-        for invariant in self._stage.scenario.invariants:
-            for finding in invariant(self.last, now):
-                text = f"exchange {rules_of(self._stage.world).exchanges}: {finding}"
-                if len(self.findings) < 20 and not any(one.endswith(finding) for one in self.findings):
-                    self.findings.append(text)
-        self.last = now
-        return now
-
-
-class Case:
-    """One fault at one exchange, from there to the end."""
-
-    def __init__(self, stage: Stage, watch: Watch, effect: Effect, number: int, command: Command, end: Any) -> None:
-        self.stage, self.watch, self.effect, self.number, self.command = stage, watch, effect, number, command
-        self.scenario, self.world = stage.scenario, stage.world
-        self.unreachable: set[str] = set()
-        self.before_rerun: list[Callable[[], object]] = []
-        self.runs: list[Command] = [command]
-        self.done: Callable[[Case], NoReturn] | None = None
-        self.taken_over = False
-        self.may_stop_early = True
-        self.memory: Path | None = None
-        self._end = end
-        self._rest: tuple[str, list[str]] | None = None
-        self._request: bytes | None = None
-        self._state = ""
-        self._before_rerun: Glance | None = None
-        self._after_rerun: Glance | None = None
-        self._turns: _Turns | None = None
-
-    # -- exchanges from the fault on
-
-    def exchange(self, machine: Any, data: bytes, carry: Callable[[], Reply]) -> Reply:
-        if self._turns is not None:
-            self._turns.give()
-        if machine.name in self.unreachable:
-            raise ConnectionRefusedError(111, "Connection refused")
-        asked, self._request = self._request, None
-        if asked is not None and asked == without_ids(data) and fingerprint(self.world) == self._state:
-            self._rest = ("wrong" if self.watch.findings else "repaired", [])
-            assert self.done is not None
-            self.done(self)
-        try:
-            return carry()
-        finally:
-            if not _only_looks(data) or _busy(self.world):
-                self.watch.look()
-
-    def act(self, machine: Any, data: bytes, carry: Callable[[], Reply]) -> Reply:
-        """The broken exchange itself."""
-        if self.may_stop_early and self.effect.of_the_wire:
-            self._request, self._state = without_ids(data), fingerprint(self.world)
-        try:
-            return self.effect.act(self, machine, data, carry)
-        finally:
-            self.watch.look()
-
-    # -- what effects ask for
-
-    def rerun_beside(self) -> None:
-        """The command is given again and runs to its end, while this run hangs in its exchange."""
-        if not self.command.parent_killed:
-            self.world.clock.advance(LEASE_S)
-        self._before_rerun = self.watch.look()
-        command = Command()
-        self.runs.append(command)
-        _in_thread(lambda: self.stage.go_on(command))
-        self._after_rerun = self.watch.look()
-
-    def begin_second_run(self) -> None:
-        command = Command()
-        self.runs.append(command)
-        self._turns = _Turns(lambda: self.stage.go_on(command))
-        self._turns.give()
-
-    def go_on_without_this_run(self) -> NoReturn:
-        _in_thread(self.rerun_until_good)
-        assert self.done is not None
-        self.done(self)
-        raise AssertionError("a case went on after its end")
-
-    # -- the end
-
-    def rerun_until_good(self) -> None:
-        """Run the command again until it says that all is well, or take over what such a rerun came to."""
-        if self._turns is not None:
-            self._turns.finish()
-            self._turns = None
-        if any(run.status == 0 for run in self.runs):
-            for action in self.before_rerun:
-                action()
-            return
-        known: Path | None = None
-        for number in range(RERUNS):
-            self.unreachable.clear()
-            for action in self.before_rerun:
-                action()
-            self.before_rerun.clear()
-            self.world.clock.advance(BETWEEN_RUNS_S)
-            if not number and self.memory is not None:
-                known = self.memory / fingerprint(self.world)
-                if known.exists():
-                    outcome, findings = json.loads(known.read_text(encoding="utf-8"))
-                    self._rest, self.taken_over = (outcome, findings), True
-                    return
-                seen = len(self.watch.findings)
-            self.runs.append(self.stage.run())
-            if self.runs[-1].status == 0:
-                break
-        if known is not None:
-            outcome, findings = self._ending(self.watch.look())
-            findings = [*self.watch.findings[seen:], *findings]
-            del self.watch.findings[seen:]
-            self._rest = ("wrong" if findings else outcome, findings)
-            partial = known.with_suffix(f".{os.getpid()}")
-            partial.write_text(json.dumps(self._rest), encoding="utf-8")
-            partial.replace(known)
-
-    def judge(self) -> tuple[str, list[str]]:
-        """(outcome, findings)."""
-        now = self.watch.look()
-        findings = list(self.watch.findings)
-        findings += self._changed_afterwards(now)
-        for number, run in enumerate(self.runs):
-            if run.status not in (0, None, one_process.KILLED) and (not run.named or "internal" in run.kinds):
-                findings.append(
-                    f"run {number + 1} failed without a name of its own: {run.last_words or run.screen[-3:]}"
-                )
-        findings += no_secret(self.world, _texts(self.stage, self.runs))
-        outcome, more = self._rest or self._ending(now)
-        findings += more
-        return ("wrong" if findings else outcome), findings
-
-    def _changed_afterwards(self, now: Glance) -> Iterator[str]:
-        """What a run did after another one had taken over and finished; a set of its own, from its start, it may make."""
-        before, then = self._before_rerun, self._after_rerun
-        if before is None or then is None or self.runs[1].status != 0:
-            return
-        for name, text in then.sets.items():
-            if before.sets.get(name) != text and now.sets.get(name) != text:
-                yield f"the overtaken run changed the record {name} after the other one had finished it"
-        if self.command.parent_killed:
-            for what in ("sets", "runs", "starts", "versions"):
-                if getattr(now, what) != getattr(then, what):
-                    yield f"a worker whose parent is gone changed {what} after the rerun had finished"
-
-    def _ending(self, now: Glance) -> tuple[str, list[str]]:
-        """What the world must be like when no more run follows."""
-        findings = [*nobody_left_quiesced(now), *nothing_runs(self.world)]
-        if not any(run.status == 0 for run in self.runs):
-            last = self.runs[-1]
-            refused = [kind for kind in last.kinds if kind in self.scenario.refusals]
-            if not refused:
-                findings.append(f"{len(self.runs)} runs and no end: {', '.join(last.kinds)}: {last.last_words[:300]}")
-                return "wrong", findings
-            return f"refused: {refused[0]}", findings
-        findings += self.scenario.proof(self.world, now)
-        findings += differences(self._end, _plain(self.scenario.end_state(self.world, now)))
-        beside = self.scenario.others(now)
-        return (f"same, beside {beside}" if beside else "same"), findings
-
-
-class _Turns:
-    """Two runs in one world, one exchange each in turn; whoever waits, sleeps."""
-
-    def __init__(self, second: Callable[[], object]) -> None:
-        self._mine = {False: threading.Semaphore(0), True: threading.Semaphore(0)}
-        self._alive = {False: True, True: True}
-        self._error: BaseException | None = None
-        self._second = threading.Thread(target=self._run, args=(second,), daemon=True)
-        self._is_second = threading.local()
-        self._second.start()
-
-    def _run(self, second: Callable[[], object]) -> None:
-        self._is_second.value = True
-        self._mine[True].acquire()
-        try:
-            second()
-        except BaseException as error:  # noqa: BLE001  # raised again in the thread that judges
-            self._error = error
-        finally:
-            self._alive[True] = False
-            self._mine[False].release()
-
-    def give(self) -> None:
-        """Let the other one do its next exchange."""
-        me = getattr(self._is_second, "value", False)
-        if self._alive[not me]:
-            self._mine[not me].release()
-            self._mine[me].acquire()
-
-    def finish(self) -> None:
-        """The first run has ended; the second one goes on alone."""
-        self._alive[False] = False
-        if self._alive[True]:
-            self._mine[True].release()
-        self._second.join()
-        if self._error is not None:
-            raise self._error
-
-
-def _in_thread(work: Callable[[], object]) -> None:
-    """Run something apart from the stack, and the context variables, that it is called from."""
-    trouble: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001  # raised again below
-            trouble.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join()
-    if trouble:
-        raise trouble[0]
-
-
-def _texts(stage: Stage, runs: list[Command]) -> dict[str, str]:
-    """Everything that a run says or leaves, where no secret may be."""
-    found = {f"the screen of run {number + 1}": "\n".join(run.screen) for number, run in enumerate(runs)}
-    for number, run in enumerate(runs):
-        found[f"the results of run {number + 1}"] = repr([done.result for done in run.tasks])
-    for machine in stage.world.machines:
-        if machine.scheduler is not None:
-            found[f"the tasks of {machine.name}"] = repr([vars(task.definition) for task in machine.scheduler.tasks()])
-            found[f"the registry of {machine.name}"] = _registry_text(machine)
-    return found
-
-
-def _registry_text(machine: Any) -> str:
-    key = machine.registry.find(0x80000002, BASE)
-    return repr(_values(key)) if key is not None else ""
-
-
-def _values(key: Any) -> Any:
-    return [[str(value) for value in key.values.values()], [_values(one) for one in key.subkeys.values()]]
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str, sort_keys=True))
-
-
-def differences(wanted: Any, found: Any, path: str = "") -> list[str]:
-    """Where two JSON values differ, a few of them."""
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        keys = [*wanted, *(key for key in found if key not in wanted)]
-        parts = [differences(wanted.get(key), found.get(key), f"{path}/{key}") for key in keys]
-        return [line for part in parts for line in part][:8]
-    if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
-        rows = [
-            differences(one, other, f"{path}/{place}")
-            for place, (one, other) in enumerate(zip(wanted, found, strict=True))
-        ]
-        return [line for row in rows for line in row][:8]
-    if wanted == found:
-        return []
-    return [f"end state {path}: {json.dumps(found)[:200]} instead of {json.dumps(wanted)[:200]}"]
+Choose = Callable[[int, Exchange], Iterator[Effect]]
 
 
 class Trunk:
     """The undisturbed run, with cases forked off.
 
     Args:
-        choose: (exchange, what, kind, busy) -> effects to be tried there.
-        results: where a case puts its line.
-        jobs: forks at once.
+        choose: which effects are to be tried at an exchange.
+        known: outcomes of cases that were tried before.
+        results: where every case puts its line.
+        memory: shared by everybody who tries this scenario; None: every case is played to its end.
         deadline: no new case begins after this moment of `time.monotonic`.
         show: tell what the runs of a case said.
     """
@@ -469,27 +161,33 @@ class Trunk:
         scenario: Scenario,
         undisturbed: Undisturbed,
         *,
-        choose: Callable[[int, str, str, bool], Iterator[Effect]],
+        choose: Choose,
+        known: Mapping[str, Result],
         results: Path,
-        jobs: int,
+        memory: Path | None,
         deadline: float | None = None,
         show: bool = False,
     ) -> None:
         self._scenario, self._undisturbed = scenario, undisturbed
-        self._choose, self._results, self._jobs, self._deadline = choose, results, jobs, deadline
+        self._choose, self._results, self._deadline = choose, results, deadline
+        self._memory = Memory(memory) if memory is not None else None
         self._show = show
-        self._children: set[int] = set()
+        self._known = dict(known)
         self._number = 0
         self._case: Case | None = None
+        self._classes: dict[tuple[Any, ...], str] = {}  # to the case that stands for it
+        self._later: dict[
+            tuple[str, int], list[tuple[int, Exchange]]
+        ] = {}  # (effect, exchange): who waits for its outcome
+        self._postponed: dict[tuple[str, int], int] = {}
         self.stopped_at: int | None = None
 
     def run(self) -> None:
         self._stage = Stage(self._scenario)
-        self._memory = self._stage.folder / "reruns"
-        self._memory.mkdir()
         self._watch = Watch(self._stage)
         self._command = Command()
         self._stage.controller.hook = self._exchange
+        self._stage.controller.on_result = remember
         gc.collect()
         gc.freeze()
         sys.stdout.flush()
@@ -503,9 +201,9 @@ class Trunk:
                 raise
             self._crashed(self._case)
         finally:
-            while self._children:
-                self._wait()
             self._stage.close()
+
+    # -- in the trunk
 
     def _exchange(self, machine: Any, data: bytes, carry: Callable[[], Reply]) -> Reply:
         if self._case is not None:
@@ -513,75 +211,212 @@ class Trunk:
         self._number += 1
         if self._deadline is not None and time.monotonic() > self._deadline:
             self.stopped_at = self.stopped_at or self._number
-        summary = one_process.summary_of(machine, data)
-        what, kind, busy = describe(summary), kind_of(summary), _busy(self._stage.world)
-        vm = self._scenario.vm_of(self._stage.world)
-        for effect in self._choose(self._number, what, kind, busy) if self.stopped_at is None else ():
-            if effect.applies(vm) and self._fork():
-                return self._begin(effect, what, kind).act(machine, data, carry)
+        if self.stopped_at is None and self._number <= len(self._undisturbed.exchanges):
+            here = self._undisturbed.exchanges[self._number - 1]
+            vm = self._scenario.vm_of(self._stage.world)
+            wanted = [effect for effect in self._choose(self._number, here) if effect.applies(vm)]
+            beside = [effect for effect in wanted if effect.name in BESIDE]
+            if here.kind == CHANGE and len(beside) > 1 and self._memory is not None:
+                wanted = [effect for effect in wanted if effect not in beside]
+                if self._fork():
+                    return self._in_three_ways(beside, here, machine, data, carry)
+            for effect in wanted:
+                if not self._is_known(effect, here) and self._fork():
+                    return self._begin(effect, here).act(machine, data, carry)
+                self._settle(effect)
         try:
             return carry()
         finally:
             self._watch.look()
 
-    def _fork(self) -> bool:
-        """True in the child, which has files of its own then."""
-        while len(self._children) >= self._jobs:
-            self._wait()
+    def _is_known(self, effect: Effect, here: Exchange) -> bool:
+        """Whether another case shows how this one ends; then it is written down."""
+        if self._memory is None or here.kind == CHANGE:
+            return False
+        name = f"{self._scenario.name}/{effect.name}/{self._number}"
+        if is_audited(name):
+            return False
+        world = self._stage.world
+        if effect.name in AS_WELL and not here.moves:
+            return self._stands_for(
+                f"{self._scenario.name}/{AS_WELL[effect.name]}/{self._number}", "request", effect, here
+            )
+        if effect.name == "killed":
+            return self._same_class(("killed", fingerprint(world)), "state", effect, here)
+        if effect.of_the_wire or effect.name == "outage":
+            stack = _position(sys._getframe(2))
+            key = (effect.name, self._command.history, stack, fingerprint(world))
+            return self._same_class(key, "position", effect, here)
+        return effect.of_the_world and self._waits_for_a_later_one(effect, here)
+
+    def _same_class(self, key: tuple[Any, ...], how: str, effect: Effect, here: Exchange) -> bool:
+        stands = self._classes.setdefault(key, f"{self._scenario.name}/{effect.name}/{self._number}")
+        return self._stands_for(stands, how, effect, here)
+
+    def _stands_for(self, case: str, how: str, effect: Effect, here: Exchange) -> bool:
+        found = self._known.get(case)
+        if found is None:
+            return False
+        self._write(self._as(found, how, effect, self._number, here))
+        return True
+
+    def _as(self, found: Result, how: str, effect: Effect, number: int, here: Exchange) -> Result:
+        return dataclasses.replace(
+            found, effect=effect.name, number=number, what=here.what, kind=here.kind, how=how, seconds=0, audited=False
+        )
+
+    def _waits_for_a_later_one(self, effect: Effect, here: Exchange) -> bool:
+        place = (effect.name, self._number)
+        if place not in self._postponed:
+            last = self._look_ahead(effect)
+            for number in range(self._number, last):
+                self._postponed[effect.name, number] = last
+            self._postponed[effect.name, last] = last
+        last = self._postponed[place]
+        if last == self._number:
+            return False
+        known = self._known.get(f"{self._scenario.name}/{effect.name}/{last}")
+        if known is not None:
+            self._write(self._as(known, "answers", effect, self._number, here))
+        else:
+            self._later.setdefault((effect.name, last), []).append((self._number, here))
+        return True
+
+    def _settle(self, effect: Effect) -> None:
+        """Those who waited for the outcome of the case at this exchange get it."""
+        found = self._known.get(f"{self._scenario.name}/{effect.name}/{self._number}")
+        if found is not None:
+            for number, here in self._later.pop((effect.name, self._number), ()):
+                self._write(self._as(found, "answers", effect, number, here))
+
+    def _look_ahead(self, effect: Effect) -> int:
+        """The last exchange at which the effect is the same as at this one."""
         reader, writer = os.pipe()
         pid = os.fork()
         if pid:
             os.close(writer)
-            os.read(reader, 1)  # until the copy is made, or the child is gone
-            os.close(reader)
-            self._children.add(pid)
-            return False
-        os.close(reader)
-        gc.disable()
-        self._children = set()
+            with os.fdopen(reader) as stream:
+                text = stream.read()
+            os.waitpid(pid, 0)
+            return int(text or self._number)
         try:
-            self._stage.copy_world()
-            os.write(writer, b".")
-            os.close(writer)
-        except BaseException:  # noqa: BLE001  # a fork never returns into the trunk's code
+            os.close(reader)
+            gc.disable()
+            self._stage.share_world()
+            last = self._same_until(effect)
+            os.write(writer, str(last).encode())
+        except BaseException:  # noqa: BLE001  # nothing is known then
             traceback.print_exc()
-            os._exit(1)
-        return True
+        self._stage.leave()
+        os._exit(0)
 
-    def _wait(self) -> None:
-        pid, status = os.wait()
-        self._children.discard(pid)
+    def _same_until(self, effect: Effect) -> int:
+        exchanges, number = self._undisturbed.exchanges, self._number
+        case = Case(self._stage, self._watch, effect, number, self._command, {}, None)
+        done = False
+        while number < len(exchanges):
+            one, following = exchanges[number - 1], exchanges[number]
+            if one.kind == CHANGE or following.waited or (effect.only_job and not following.busy):
+                break
+            if (effect.needs_stopped_vm and following.vm_runs) or (effect.needs_running_vm and not following.vm_runs):
+                break
+            machine = self._stage.world.machine(one.machine)
+
+            def carry(machine: Any = machine, one: Exchange = one) -> Reply:
+                if not machine.answers:
+                    raise ConnectionRefusedError
+                return exchange(machine, caller_of(machine, one.account), one.request)
+
+            try:
+                reply = carry() if done else effect.act(case, machine, one.request, carry)
+            except ConnectionRefusedError:
+                break
+            done = True
+            if _answer(reply) != one.answer:
+                break
+            number += 1
+        return number
+
+    def _fork(self) -> bool:
+        """True in the child. The trunk waits for it, and knows afterwards what it came to."""
+        sys.stdout.flush()
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(reader)
+            self._writer = writer
+            gc.disable()
+            self._stage.share_world()
+            return True
+        os.close(writer)
+        with os.fdopen(reader) as stream:
+            for line in stream:
+                found = Result(**json.loads(line))
+                self._known[found.case] = found
+                append(self._results, found)
+        _pid, status = os.waitpid(pid, 0)
         if status:
-            print(f"a case ended with status {status}", file=sys.stderr, flush=True)
+            print(f"a case at exchange {self._number} ended with status {status}", file=sys.stderr, flush=True)
+        return False
 
-    def _begin(self, effect: Effect, what: str, kind: str) -> Case:
-        self._what, self._kind, self._began = what, kind, time.monotonic()
-        case = Case(self._stage, self._watch, effect, self._number, self._command, self._undisturbed.end)
+    def _write(self, result: Result) -> None:
+        self._known[result.case] = result
+        append(self._results, result)
+
+    # -- in a child
+
+    def _begin(self, effect: Effect, here: Exchange) -> Case:
+        self._here, self._began = here, time.monotonic()
+        case = Case(self._stage, self._watch, effect, self._number, self._command, self._undisturbed.end, self._memory)
         case.done = self._finish
-        case.may_stop_early = self._number % PLAY_OUT != 0
-        case.memory = self._memory
         self._case = case
         return case
+
+    def _in_three_ways(
+        self, effects: list[Effect], here: Exchange, machine: Any, data: bytes, carry: Callable[[], Reply]
+    ) -> Reply:
+        """A rerun beside the hanging run is played once; then this run is gone, or goes on with or without its parent."""
+        case = self._begin(effects[0], here)
+        try:
+            reply = carry()
+        finally:
+            case.watch.look()
+        case.rerun_beside()
+        for place, effect in enumerate(effects):
+            last = place == len(effects) - 1
+            if not last:
+                sys.stdout.flush()
+                pid = os.fork()
+                if pid:
+                    os.waitpid(pid, 0)
+                    continue
+                if self._stage.own:
+                    self._stage.share_world()
+            case.turn_into(effect)
+            if effect.name == "killed":
+                self._finish(case)
+            case.command.parent_killed = effect.name == "orphaned"
+            return reply
+        raise AssertionError("no effect at all")
 
     def _finish(self, case: Case) -> NoReturn:
         try:
             outcome, findings = case.judge()
-            self._write(case, outcome, findings)
+            self._tell(case, outcome, findings)
         except BaseException:  # noqa: BLE001  # told as the case's result
             self._crashed(case)
         self._leave()
 
     def _crashed(self, case: Case) -> NoReturn:
         text = traceback.format_exc()
-        self._write(case, "wrong", [f"the case broke: {text.strip().splitlines()[-1]}", text])
+        self._tell(case, "wrong", [f"the case broke: {text.strip().splitlines()[-1]}", text])
         self._leave()
 
     def _leave(self) -> NoReturn:
-        os.chdir("/")
-        shutil.rmtree(self._stage.folder, ignore_errors=True)
+        self._stage.leave()
         os._exit(0)
 
-    def _write(self, case: Case, outcome: str, findings: list[str]) -> None:
+    def _tell(self, case: Case, outcome: str, findings: list[str]) -> None:
         for number, run in enumerate(case.runs if self._show else ()):
             print(f"-- run {number + 1}: status {run.status}, errors {', '.join(run.kinds) or 'none'}")
             print("\n".join(f"   {done.task}: {done.result.get('msg')}" for done in run.failures()), flush=True)
@@ -592,24 +427,38 @@ class Trunk:
             scenario=case.scenario.name,
             effect=case.effect.name,
             number=case.number,
-            what=self._what,
-            kind=self._kind,
+            what=self._here.what,
+            kind=self._here.kind,
             outcome=outcome,
             runs=len(case.runs),
             kinds=kinds,
             findings=findings,
             seconds=round(time.monotonic() - self._began, 2),
-            taken_over=case.taken_over,
+            how=case.how,
+            audited=bool(case.should) or (case.audited and self._here.kind != CHANGE),
         )
-        line = (json.dumps(dataclasses.asdict(result)) + "\n").encode()
-        handle = os.open(self._results, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        os.write(handle, line)
-        os.close(handle)
+        os.write(self._writer, (json.dumps(dataclasses.asdict(result)) + "\n").encode())
 
 
-def _only_looks(request: bytes) -> bool:
-    """An enumeration: with nothing running, it leaves the world as it was."""
-    return b"/enumeration/Enumerate<" in request or b"/enumeration/Pull<" in request
+def append(results: Path, result: Result) -> None:
+    handle = os.open(results, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(handle, (json.dumps(dataclasses.asdict(result)) + "\n").encode())
+    os.close(handle)
+
+
+def _position(frame: Any) -> int:
+    """Where in the code a request is sent from, down to the task's beginning."""
+    lines = []
+    while frame is not None and frame.f_code.co_name != "start":
+        lines.append((frame.f_code.co_filename, frame.f_lineno))
+        frame = frame.f_back
+    return hash(tuple(lines))
+
+
+def _answer(reply: Reply) -> str:
+    """What of a reply a caller can depend on: everything but the header, which has ids of its own."""
+    body = reply.body[max(reply.body.find(b":Body"), 0) :]
+    return hashlib.sha256(repr((reply.status, body)).encode()).hexdigest()
 
 
 def describe(summary: Summary) -> str:
@@ -628,14 +477,11 @@ def _busy(world: Any) -> bool:
 def undisturbed(scenario: Scenario, *, switches: Mapping[str, str] | None = None, runs: int = 1) -> Undisturbed:
     """The run without a fault, in a fork of its own so that it leaves nothing behind; repeated until it is well, `runs` times."""
     one_process.prepare()
-    return as_undisturbed(in_fork(lambda: run_undisturbed(scenario, switches, runs)))
+    return in_fork(lambda: run_undisturbed(scenario, switches, runs))  # type: ignore[no-any-return]
 
 
-def as_undisturbed(found: Mapping[str, Any]) -> Undisturbed:
-    return Undisturbed(**{**found, "exchanges": [Exchange(*one) for one in found["exchanges"]]})
-
-
-def run_undisturbed(scenario: Scenario, switches: Mapping[str, str] | None, runs: int) -> Mapping[str, Any]:
+def run_undisturbed(scenario: Scenario, switches: Mapping[str, str] | None = None, runs: int = 1) -> Undisturbed:
+    """The same in this process, which is warm afterwards: everything that a run imports and compiles is there."""
     asked: set[str] = set()
     read = Switches.__getitem__
 
@@ -643,56 +489,83 @@ def run_undisturbed(scenario: Scenario, switches: Mapping[str, str] | None, runs
         asked.add(identifier)
         return read(chosen, identifier)
 
-    Switches.__getitem__ = recorded  # type: ignore[method-assign]  # this fork does nothing else
+    Switches.__getitem__ = recorded  # type: ignore[method-assign]
+    try:
+        return _recorded(scenario, switches, runs, asked)
+    finally:
+        Switches.__getitem__ = read  # type: ignore[method-assign]
+
+
+def _recorded(scenario: Scenario, switches: Mapping[str, str] | None, runs: int, asked: set[str]) -> Undisturbed:
     stage = Stage(scenario, switches=switches)
     watch = Watch(stage)
     seen: list[Exchange] = []
+    states: list[str] = []
+    slept = [False]
+    world, controller = stage.world, stage.controller
 
     def hook(machine: Any, data: bytes, carry: Callable[[], Reply]) -> Reply:
         summary = one_process.summary_of(machine, data)
-        vm = scenario.vm_of(stage.world)
-        runs = vm is not None and vm.running
-        seen.append(Exchange(describe(summary), kind_of(summary), _busy(stage.world), runs))
+        vm = scenario.vm_of(world)
+        waited, slept[0] = slept[0], False
+        answer = ""
+        row = [describe(summary), kind_of(summary), _busy(world), vm is not None and vm.running, moves(world), waited]
         try:
-            return carry()
+            reply = carry()
+            answer = _answer(reply)
+            return reply
         finally:
+            seen.append(Exchange(*row, machine.name, controller.account, data, answer))
             watch.look()
 
-    stage.controller.hook = hook
+    def ended(command: Command, done: Any) -> None:
+        remember(command, done)
+        states.append(boundary(command, world, False, ([], 0, False), 0, ""))
+
+    def sleep(seconds: float) -> None:
+        slept[0] = True
+        controller.pass_time(seconds)
+
+    controller.hook, controller.on_result, controller.sleep = hook, ended, sleep
     began = time.monotonic()
     try:
         commands = [stage.run()]
         while commands[-1].status and len(commands) < runs:
-            stage.world.clock.advance(BETWEEN_RUNS_S)
+            world.clock.advance(BETWEEN_RUNS_S)
             commands.append(stage.run())
         command, now = commands[-1], watch.look()
-        findings = [*watch.findings, *nobody_left_quiesced(now), *nothing_runs(stage.world)]
-        findings += no_secret(stage.world, _texts(stage, commands))
+        findings = [*watch.findings, *nobody_left_quiesced(now), *nothing_runs(world)]
+        findings += no_secret_in(stage, commands)
         if command.status == 0:
-            findings += scenario.proof(stage.world, now)
-        return dataclasses.asdict(
-            Undisturbed(
-                exchanges=seen,
-                end=_plain(scenario.end_state(stage.world, now)),
-                findings=findings,
-                status=int(command.status or 0),
-                seconds=time.monotonic() - began,
-                last_words=command.last_words if command.status else "",
-                kinds=command.kinds,
-                runs=len(commands),
-                asked=sorted(asked),
-            )
+            findings += scenario.proof(world, now)
+        return Undisturbed(
+            exchanges=seen,
+            end=plain(scenario.end_state(world, now)),
+            findings=findings,
+            status=int(command.status or 0),
+            seconds=time.monotonic() - began,
+            last_words=command.last_words if command.status else "",
+            kinds=command.kinds,
+            runs=len(commands),
+            asked=sorted(asked),
+            states=states,
         )
     finally:
         stage.close()
 
 
-def in_fork(work: Callable[[], Mapping[str, Any]]) -> Any:
+def no_secret_in(stage: Stage, commands: list[Command]) -> list[str]:
+    from .invariants import no_secret
+
+    return list(no_secret(stage.world, texts(stage, commands)))
+
+
+def in_fork(work: Callable[[], Any]) -> Any:
     """What `work` returns, done in a fork; RuntimeError with its traceback when it fails."""
     return next(in_forks([work], jobs=1))()
 
 
-def in_forks(works: Iterable[Callable[[], Mapping[str, Any]]], *, jobs: int) -> Iterator[Callable[[], Any]]:
+def in_forks(works: Iterable[Callable[[], Any]], *, jobs: int) -> Iterator[Callable[[], Any]]:
     """Each piece of work in a fork of its own, several at once; gives, in order, what to call for each one's answer."""
     begun: deque[tuple[int, int]] = deque()
     for work in works:
@@ -703,7 +576,8 @@ def in_forks(works: Iterable[Callable[[], Mapping[str, Any]]], *, jobs: int) -> 
         yield _ended(*begun.popleft())
 
 
-def _begun(work: Callable[[], Mapping[str, Any]]) -> tuple[int, int]:
+def _begun(work: Callable[[], Any]) -> tuple[int, int]:
+    sys.stdout.flush()
     reader, writer = os.pipe()
     pid = os.fork()
     if pid:
@@ -712,34 +586,36 @@ def _begun(work: Callable[[], Mapping[str, Any]]) -> tuple[int, int]:
     os.close(reader)
     gc.disable()
     try:
-        answer: dict[str, Any] = {"found": work()}
+        answer = (True, work())
     except BaseException:  # noqa: BLE001  # carried to the parent
-        answer = {"trouble": traceback.format_exc()}
-    with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "w") as stream:
-        json.dump(answer, stream, default=str)
+        answer = (False, traceback.format_exc())
+    with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "wb") as stream:
+        pickle.dump(answer, stream)
+    sys.stdout.flush()
     os._exit(0)
 
 
 def _ended(pid: int, reader: int) -> Callable[[], Any]:
-    with os.fdopen(reader) as stream:
-        text = stream.read()
+    with os.fdopen(reader, "rb") as stream:
+        data = stream.read()
     os.waitpid(pid, 0)
-    answer = json.loads(text or '{"trouble": "the fork died"}')
+    is_good, answer = pickle.loads(data) if data else (False, "the fork died")  # noqa: S301  # from our own fork
 
     def found() -> Any:
-        if "trouble" in answer:
-            raise RuntimeError(answer["trouble"])
-        return answer["found"]
+        if not is_good:
+            raise RuntimeError(answer)
+        return answer
 
     return found
 
 
 __all__ = [
-    "Case",
+    "Choose",
+    "Exchange",
     "Result",
     "Trunk",
     "Undisturbed",
-    "as_undisturbed",
+    "append",
     "differences",
     "in_forks",
     "run_undisturbed",

@@ -250,3 +250,7 @@ def nothing_runs(world: Any) -> Iterator[str]:
         job = machine.backup.job
         if job is not None and job.running and job.kind == BACKUP:
             yield f"a backup still runs on {machine.name}"
+
+
+#: The list of issue 5, one by one: (what must hold, when it is looked at, by what).
+CHECKED: tuple[tuple[str, str, str], ...] = ()

@@ -54,6 +54,8 @@ class Command:
     screen: list[str] = dataclasses.field(default_factory=list)
     #: True once the process that started the workers is gone.
     parent_killed: bool = False
+    #: Digest of what its tasks have returned so far (`case.remember`).
+    history: str = ""
     #: What the worker would have told it.
     orphan: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -98,6 +100,10 @@ class Controller:
         self.sleep: Callable[[float], None] = self.pass_time
         #: Told the name of every task that has ended well.
         self.on_task: Callable[[str], None] = lambda _task: None
+        #: Of the request that is under way.
+        self.account = ""
+        #: Told the result of every task before the run goes on.
+        self.on_result: Callable[[Command, Done], None] = lambda _command, _done: None
         self._dice = random.Random(str(world.seed))
         self._inventory = folder / "inventory.json"
         self._inventory.write_text(json.dumps(inventory), encoding="utf-8")
@@ -128,6 +134,7 @@ class Controller:
 
     def post(self, address: str, account: str, data: bytes) -> Reply:
         machine = self._addresses[address]
+        self.account = account
 
         def carry() -> Reply:
             if not machine.answers:
@@ -200,7 +207,33 @@ def prepare() -> None:
     strategy.WorkerProcess = _InlineWorker
     strategy.results_thread_main = _no_thread
     Display.display = _display
+    _remember_templates()
     prepare.done = True  # type: ignore[attr-defined]
+
+
+def _remember_templates() -> None:
+    """A template is compiled once in a process; each command has an environment of its own."""
+    from jinja2 import Environment
+
+    compiled: dict[Any, Any] = {}
+    original = Environment.compile
+
+    def compile_once(
+        self: Any,
+        source: Any,
+        name: str | None = None,
+        filename: str | None = None,
+        raw: bool = False,
+        defer_init: bool = False,
+    ) -> Any:
+        if not isinstance(source, str):
+            return original(self, source, name, filename, raw, defer_init)
+        key = (type(self), str(source), name, filename, raw, defer_init, self.variable_start_string, self.trim_blocks)
+        if key not in compiled:
+            compiled[key] = original(self, source, name, filename, raw, defer_init)
+        return compiled[key]
+
+    Environment.compile = compile_once
 
 
 class _NoSignals:
@@ -299,9 +332,21 @@ class _InlineWorker:
                 ).run()
         finally:
             loader._tempfiles = kept
-        if _session().command.parent_killed:
-            _session().command.orphan = dict(result)
+        session = _session()
+        if session.command.parent_killed:
+            session.command.orphan = dict(result)
             raise ParentGone
+        status = "failed" if result.get("failed") else "skipped" if result.get("skipped") else "ok"
+        session.controller.on_result(
+            session.command,
+            Done(
+                host=given["host"].get_name(),
+                task=task.get_path() or task.get_name(),
+                action=task.action,
+                status=status,
+                result=result,
+            ),
+        )
         given["final_q"].send_task_result(
             _RawTaskResult(host=given["host"], task=task, return_data=result, task_fields=task.dump_attrs())
         )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from simulator.file_system import FileSystemError
 
 from .invariants import BASE, HKLM, glance, leases, record_of
 
+_OTHERS = frozenset({"windows", "program files", "windowsimagebackup", "system volume information"})
 JOBS = "C:\\Windows\\Logs\\hyperv.passthrough"
 YOUNG_S = 3000  # of a set: well within the skew that is allowed
 _IDS = (
@@ -47,6 +48,38 @@ def fingerprint(world: Any) -> str:
     return hashlib.sha256(_nameless(text).encode()).hexdigest()
 
 
+_SAID = frozenset({"msg", "exception", "invocation", "start", "end", "delta", "warnings", "deprecations"})
+
+
+def essence(result: Any) -> str:
+    """What of a task's result a run can depend on: no sentences, ids or times; of an error its kind."""
+    return _nameless(json.dumps(_essence(result), default=str, sort_keys=True))
+
+
+def _essence(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            str(key): (one.get("kind") if key == "error" and isinstance(one, Mapping) else _essence(one))
+            for key, one in value.items()
+            if key not in _SAID and not str(key).startswith("_ansible")
+        }
+    return [_essence(one) for one in value] if isinstance(value, (list, tuple)) else _said(value)
+
+
+def _said(value: Any) -> Any:
+    """Sentences are for people."""
+    return "TEXT" if isinstance(value, str) and value.count(" ") > 3 else value
+
+
+def _record(text: str) -> str:
+    """A record of ours without its sentences."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return json.dumps(_essence(found), sort_keys=True)
+
+
 def _nameless(text: str) -> str:
     for pattern, word in _IDS:
         text = pattern.sub(word, text)
@@ -57,7 +90,7 @@ def _state(world: Any) -> Any:
     now = glance(world)
     return {
         "vms": now.vms,
-        "sets": sorted(_nameless(text) for text in now.sets.values()),
+        "sets": sorted(_nameless(_record(text)) for text in now.sets.values()),
         "ages": [_is_young(world, text) for text in now.sets.values()],
         "versions": {name: len(versions) for name, versions in now.versions.items()},
         "starts": now.starts,
@@ -67,6 +100,9 @@ def _state(world: Any) -> Any:
         "other records": sorted(_other_records(world)),
         "machines": [_machine(machine) for machine in world.machines if machine.os.family == "windows"],
         "start actions": [(vm.name, vm.settings.automatic_startup_action, vm.guest_runs) for vm in world.vms],
+        "drives": [(vm.name, vm.host.name, vm.planned, list(_drives(vm)), _ports(vm)) for vm in world.vms],
+        "images": [list(_images(host)) for host in world.hosts],
+        "seen": _more(world),
     }
 
 
@@ -91,7 +127,8 @@ def _other_records(world: Any) -> Iterator[str]:
         base = host.registry.find(HKLM, BASE)
         for group in base.subkeys.values() if base is not None else ():
             for one in group.subkeys.values() if group.name not in ("Sets", "Leases") else ():
-                yield from (_nameless(f"{group.name} {name} {value.data}") for name, value in one.values.values())
+                for name, value in one.values.values():
+                    yield _nameless(f"{group.name} {name} {_record(str(value.data))}")
 
 
 def _machine(machine: Any) -> Any:
@@ -111,6 +148,51 @@ def _machine(machine: Any) -> Any:
     }
 
 
+def _drives(vm: Any) -> Iterator[Any]:
+    """What is in each slot, and the disk that it means now."""
+    for controller, drive in vm.drives():
+        lun = vm.physical_lun(drive) if drive.kind == "physical" else None
+        path = getattr(drive.medium, "path", None)
+        yield vm.slot_name(controller, drive.location), drive.kind, getattr(lun, "id", lun), path, vm.drifted(drive)
+
+
+def _ports(vm: Any) -> Any:
+    return [vm.switch_name(adapter) for adapter in vm.adapters], [sorted(port.luns) for port in vm.fibre_channel]
+
+
+def _images(host: Any) -> Iterator[Any]:
+    """Disk images on the host's volumes: size and how often each was written."""
+    for volume in host.volumes():
+        try:
+            yield from _images_in(volume, "")
+        except FileSystemError:
+            yield volume.letter, "unreadable"
+
+
+def _images_in(volume: Any, folder: str) -> Iterator[Any]:
+    backend = volume.backend()
+    for name in backend.listdir(folder) if backend is not None else ():
+        path = f"{folder}\\{name}" if folder else name
+        entry = backend.stat(path)
+        if entry.is_directory:
+            if name.lower() not in _OTHERS:
+                yield from _images_in(volume, path)
+        elif name.lower().endswith((".vhd", ".vhdx", ".avhdx", ".vmcx", ".tmp")):
+            yield volume.letter, path, entry.size
+
+
+def _more(world: Any) -> Any:
+    return [
+        (job.type, job.state, job.looked, job.percent, job.failure)
+        for machine in world.machines
+        if machine.jobs is not None
+        for job in machine.jobs.all()
+        if not job.done
+    ] + [
+        (plan.type, plan.percent, plan.count) for m in world.machines if m.jobs is not None for plan in m.jobs.failures
+    ]
+
+
 def _files(machine: Any, folder: str) -> Iterator[tuple[str, int]]:
     """Names and sizes of what our jobs have left."""
     try:
@@ -126,4 +208,4 @@ def _files(machine: Any, folder: str) -> Iterator[tuple[str, int]]:
             yield f"{folder}\\{name}", entry.size
 
 
-__all__ = ["fingerprint", "without_ids"]
+__all__ = ["essence", "fingerprint", "without_ids"]

@@ -18,7 +18,8 @@ from typing import Any
 
 from simulator.assumed import Assumption, import_everything, register
 
-from .exploration import RERUNS, Undisturbed, as_undisturbed, differences, in_forks, run_undisturbed, undisturbed
+from .case import RERUNS
+from .exploration import Undisturbed, differences, in_forks, run_undisturbed, undisturbed
 from .scenarios import SCENARIOS, Scenario
 
 NOT_ASKED = "not asked"
@@ -75,7 +76,7 @@ def endings(scenarios: Sequence[Scenario], only: Sequence[str] = (), jobs: int =
 
 def _outcome(answer: Callable[[], Any], plain: Undisturbed) -> tuple[str, str]:
     try:
-        found = as_undisturbed(answer())
+        found: Undisturbed = answer()
     except RuntimeError as error:
         return "broken", str(error).strip().splitlines()[-1]
     if found.status:
