@@ -300,12 +300,12 @@ def overwrite_lun(world: World, lun: str, *, seed: str = "noise") -> None:
 @_mishap
 def bad_sectors(world: World, lun: str, *, offset: int | str = 0, size: int | str = 512) -> None:
     """Reads of raw sectors in this range fail from now on (error 23) on every machine; size 0: whole again."""
-    length = parse_size(size)
+    length = parse_size(size, "bad_sectors") if size else 0
     ranges = _lun(world, lun).bad_sectors
     if not length:
         ranges.clear()
     else:
-        ranges.append((parse_size(offset) if offset else 0, length))
+        ranges.append((parse_size(offset, "bad_sectors") if offset else 0, length))
 
 
 @_mishap
@@ -536,6 +536,12 @@ def fail_shadow(world: World, machine: str, *, stage: str = "prepare", code: str
         raise ValueError(f"stage is one of {', '.join(STAGES)}, code one of {', '.join(CODES)}.")
     vss = world.machine(machine).vss
     vss.failures.append(PlannedVssFailure(stage=stage, hresult=CODES[code], text=text, count=count, letter=letter))
+
+
+@_mishap
+def fail_delete_backup(world: World, machine: str, *, count: int = 1) -> None:
+    """The next ``count`` deletions of a version by `wbadmin delete backup` fail, the version stays."""
+    world.machine(machine).backup.fail_deletes = count
 
 
 @_mishap

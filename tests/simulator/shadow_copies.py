@@ -16,6 +16,7 @@ from typing import Any
 from .assumed import assumed
 from .cim import CimFault, Instance, Ref, Value
 from .disks import stable_guid
+from .processes import SYSTEM as SYSTEM_TOKEN
 from .service import delete, method, view
 from .shadow_transport import revert
 from .volume_shadow_service import (
@@ -170,8 +171,21 @@ def revert_shadow_copy(machine: Any, target: Instance | None, arguments: dict[st
     return {"ReturnValue": 0}
 
 
+assumed(
+    "shadow-of-version-deleted",
+    "Deleting the shadow copy of a version (Win32_ShadowCopy) takes the version from its target and the catalog",
+    source="backup-engines 1.6 (inferred)",
+)
+
+
 @delete(NS, "Win32_ShadowCopy")
 def delete_shadow_copy(machine: Any, target: Instance) -> None:
+    wanted = str(target.get("ID")).upper()
+    for version in [v for v in machine.backup.catalog if v.snapshot_id.upper() == wanted]:
+        place = machine.backup.target(version.target, SYSTEM_TOKEN, write=True).place
+        place.drop_version(version.computer, version)
+        machine.backup.forget(version)
+        return
     try:
         machine.vss.delete(_copy_of(machine, target))
     except VssError as problem:

@@ -245,6 +245,7 @@ class WindowsBackup:
         self.policy: Policy | None = None
         self.fail_next: Failure | None = None
         self.stuck = False
+        self.fail_deletes = 0
         self.churn = 0
         self.engine_process: Any = None
         self._schedule_seen: datetime | None = None
@@ -738,6 +739,15 @@ class WindowsBackup:
                 self.reports.event(51, WARNING, {"VolumeName": plan.target.label})
                 place.drop_version(computer, older[0])
                 self.forget(older[0])
+
+    def delete_version(self, version: Version, token: Token) -> None:
+        """delete backup: the version leaves its target, the target's catalog and this machine's."""
+        if self.fail_deletes > 0:
+            self.fail_deletes -= 1
+            raise BackupRefused("delete_failed", version=version.version_id)
+        target = self.target(version.target, token, write=True)
+        target.place.drop_version(version.computer, version)
+        self.forget(version)
 
     def forget(self, version: Version) -> None:
         self.catalog = [kept for kept in self.catalog if kept.template_id != version.template_id]

@@ -20,7 +20,7 @@ from ..assumed import assumed
 from ..backup_recovery import RecoveryRequest, find_version, plan_recovery, start_recovery
 from ..backup_reports import CANCELLED, FAILED, SUCCEEDED
 from ..backup_store import Version
-from ..processes import Line, Process, Program, Until, Wait, decode_text, split_command_line
+from ..processes import Line, Pause, Process, Program, Until, Wait, decode_text, split_command_line
 from ..windows_backup import (
     BACKUP,
     BackupRefused,
@@ -67,6 +67,15 @@ assumed(
     "A prompt of wbadmin that meets the end of standard input counts as No",
     source="backup-engines 1.3 says only that it waits for input",
 )
+
+assumed(
+    "wbadmin-delete-same-minute",
+    "delete backup -version deletes every version of that minute, or the newest of them",
+    source="backup-engines 1.5: such versions are indistinguishable",
+    values=("all", "newest"),
+)
+
+DELETE_SECONDS = 10
 
 _EXIT = {"success": "0", "full": "-4"}
 _FLAGS = {
@@ -556,30 +565,37 @@ def _recovery_ended(run: _Run, job: Job, where: str) -> int:
 # -- deleting ----------------------------------------------------------------------------------------------
 
 
-def _delete_backup(run: _Run) -> Program:
+def _doomed(run: _Run) -> list[Version]:
+    """The versions on volumes that the selector names, oldest first; one on a share is never deleted this way."""
     selectors = [name for name in ("keepversions", "version", "deleteoldest") if run.has(name)]
     if len(selectors) != 1 or (run.has("keepversions") and not run.value("keepversions").isdigit()):
         raise _Syntax(f"-{selectors[1]}" if len(selectors) > 1 else "-keepVersions")
     if run.value("backuptarget").startswith("\\\\") and not run.value("backuptarget").startswith("\\\\?\\"):
         raise BackupRefused("bad_target", target=run.value("backuptarget"))
-    versions = [version for version in _versions(run) if version.target_kind == "volume"]
+    versions = sorted((v for v in _versions(run) if v.target_kind == "volume"), key=lambda v: v.time)
     if run.has("version"):
-        doomed = [version for version in versions if version.version_id == run.value("version")]
-        if not doomed:
+        found = [version for version in versions if version.version_id == run.value("version")]
+        if not found:
             raise BackupRefused("no_version", version=run.value("version"))
-    elif run.has("deleteoldest"):
-        doomed = versions[:1]
-    else:
-        keep = int(run.value("keepversions"))
-        doomed = versions[: len(versions) - keep] if keep < len(versions) else []
+        return found if run.machine.world.assume("wbadmin-delete-same-minute") == "all" else found[-1:]
+    if not versions:
+        raise BackupRefused("no_versions")
+    keep = int(run.value("keepversions")) if run.has("keepversions") else len(versions) - 1
+    return versions[: max(0, len(versions) - keep)]
+
+
+def _delete_backup(run: _Run) -> Program:
+    """One after another; what was deleted before it breaks off stays deleted."""
+    doomed = _doomed(run)
     if run.engine.busy:
         raise BackupRefused("busy", "busy")
     if not (yield from run.confirm("ask_delete")):
         return run.exit_code("cancelled")
     for version in doomed:
-        target = run.engine.target(version.target, run.process.token, write=True)
-        target.place.drop_version(version.computer, version)
-        run.engine.forget(version)
+        yield Pause(run.machine.now(), DELETE_SECONDS, run.machine.world.looks_per_job)
+        if run.engine.busy:
+            raise BackupRefused("busy", "busy")
+        run.engine.delete_version(version, run.process.token)
         run.say("deleted", version=version.version_id)
     return 0
 

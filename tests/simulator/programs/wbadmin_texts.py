@@ -131,6 +131,7 @@ ENGLISH: dict[str, str] = {
     "policy": "The scheduled backup is configured: {items} to {target} at {schedule}.",
     "policy_off": "The scheduled backup is disabled.",
     "no_versions": "ERROR - No backups were found.",
+    "delete_failed": "ERROR - The backup {version} could not be deleted.",
     "deleted": "The backup {version} was deleted.",
     "catalog_deleted": "The catalog was deleted.",
     "catalog_restored": "The catalog was restored.",

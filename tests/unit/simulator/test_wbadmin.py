@@ -13,6 +13,7 @@ import pytest
 
 from simulator.content import digest
 from simulator.event_log import EventRecord
+from simulator.mishaps import mishap
 from simulator.processes import SYSTEM
 from simulator.service import CimService
 from simulator.virtual_machine import OFF, PAUSED, RUNNING, SAVED, FibreChannelPort, Vm
@@ -704,3 +705,51 @@ def test_a_small_volume_needs_the_documented_diff_area_when_asked(guest: Machine
     guest.world.switches.choose("vss-small-volumes", "as-documented")
     assert backup(guest, "-backupTarget:B: -include:S:").signed == -3
     assert events(guest)[1].field("HRESULT") == str(0x8004231F)
+
+
+def test_what_delete_backup_refuses(world: World, host: Machine) -> None:
+    assert run(host, "wbadmin delete backup -deleteOldest -quiet").signed == -3
+    backup(host, "-backupTarget:E: -hyperv:web01")
+    backup(host, "-backupTarget:\\\\filer\\backups -hyperv:web01")
+    for words in (
+        "",
+        "-keepVersions:x -quiet",
+        "-version:01/01/2020-00:00 -quiet",
+        "-keepVersions:0 -backupTarget:\\\\filer\\backups -quiet",
+    ):
+        assert run(host, f"wbadmin delete backup {words}").code != 0
+    assert run(host, "wbadmin delete backup -keepVersions:0", stdin=b"N\r\n").signed == -3
+    assert len(versions(host)) == 2
+    assert run(host, "wbadmin delete backup -keepVersions:5 -quiet").code == 0
+    assert run(host, "wbadmin delete backup -keepVersions:0 -quiet").code == 0
+    assert [v.target_kind for v in host.backup.catalog] == ["share"]
+
+
+def test_a_deletion_that_is_cut_off_leaves_the_versions_it_had_not_reached(world: World, host: Machine) -> None:
+    for _number in range(3):
+        backup(host, "-backupTarget:E: -hyperv:web01")
+        world.clock.advance(3600)
+    before = versions(host)
+    process = host.processes.start_shell_command(
+        "wbadmin delete backup -keepVersions:0 -quiet", token=SYSTEM, shell_id="x"
+    )
+    while len(host.backup.catalog) == 3:
+        host.processes.look()
+    mishap(world, "power_cut", machine="hv01")
+    assert process.exit_code is not None
+    left = versions(host, "E:")
+    assert left == before[-len(left) :] and 0 < len(left) < 3
+    mishap(world, "fail_delete_backup", machine="hv01")
+    assert "could not be deleted" in run(host, "wbadmin delete backup -deleteOldest -quiet").out
+    assert versions(host, "E:") == left
+
+
+@pytest.mark.parametrize(("choice", "left"), [("all", 0), ("newest", 1)])
+def test_versions_of_one_minute_are_one_to_delete_backup(world: World, host: Machine, choice: str, left: int) -> None:
+    world.switches.choose("wbadmin-delete-same-minute", choice)
+    for _number in range(2):
+        backup(host, "-backupTarget:E: -hyperv:web01")
+    same = host.backup.catalog[0].version_id
+    host.backup.catalog[1].version_id = same
+    run(host, f"wbadmin delete backup -version:{same} -quiet")
+    assert len(host.backup.catalog) == left
