@@ -312,6 +312,10 @@ class ActionModule(HypervAction):
         try:
             guard.check()
             item = store.read(given.set_id) or item  # as it is now that nobody else writes it
+            known = find_restore(item, arguments["restore_id"])
+            if known is not None and known.get("state") == FINISHED:  # by a run that this one waited for
+                guard.release()
+                return _restore_outcome(run, item, before=item, lease=None)
             begun = self._begun(run, item, host)
             if begun != stored:
                 begun = store.write(begun)

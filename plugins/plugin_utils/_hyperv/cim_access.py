@@ -88,11 +88,13 @@ def query_optional(
 ) -> list[CimInstance] | None:
     """Rows of a class that a healthy machine may lack (feature or service absent); None and a note when it does.
 
-    Only the machine's refusals count as "not there". That it cannot be reached is never swallowed.
+    Only the machine's refusals count as "not there". That it cannot be reached, or cannot answer now, is never swallowed.
     """
     try:
         return query_filtered(client, namespace, class_name, where, select=select)
     except WsmanFault as fault:
+        if fault.is_passing:
+            raise
         notes.append(f"{what} could not be read: {fault}")
         return None
 

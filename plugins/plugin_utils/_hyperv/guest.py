@@ -135,7 +135,9 @@ def _bitlocker_of(client: CimClient, row: CimInstance) -> BitLocker:
         path = CimPath(BITLOCKER, "Win32_EncryptableVolume", {"DeviceID": text_of(row, "DeviceID")})
         try:
             value = client.invoke(path, "GetLockStatus", {}).out.get("LockStatus")
-        except WsmanFault:
+        except WsmanFault as fault:
+            if fault.is_passing:
+                raise
             value = None
         lock = value if isinstance(value, int) else None
     return BitLocker(

@@ -291,7 +291,9 @@ def _has_bitlocker(client: CimClient, path: str) -> bool:
     """A locked volume shows no file system; a machine without BitLocker has no such class."""
     try:
         rows = client.query(BITLOCKER, "Win32_EncryptableVolume")
-    except WsmanFault:
+    except WsmanFault as fault:
+        if fault.is_passing:
+            raise
         return False
     wanted = path.rstrip("\\").casefold()
     return any(

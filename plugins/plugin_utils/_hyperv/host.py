@@ -18,7 +18,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from .._wsman import AccessDenied, Busy, CimInstance, CimPath, OperationTimedOut, QuotaExceeded, WsmanFault
+from .._wsman import AccessDenied, CimInstance, CimPath, WsmanFault
 from .cim_access import CimClient, any_of, chunks, code_text, int_of, query_filtered, query_optional, text_of, texts_of
 from .disk_identity import vhd_unique_ids
 from .errors import Ambiguous, HypervError, NotFound, Precondition
@@ -117,9 +117,9 @@ def _check_hyperv(client: CimClient, host: str, services: dict[str, Service]) ->
     """
     try:
         found = _rows(client, VIRTUALIZATION, "Msvm_VirtualSystemManagementService")
-    except (Busy, OperationTimedOut, QuotaExceeded):
-        raise  # these say nothing about the role
     except WsmanFault as fault:
+        if fault.is_passing:
+            raise  # it says nothing about the role
         service = services.get(_HYPERV_SERVICE.lower())
         if service is None:
             raise Precondition(
@@ -171,6 +171,8 @@ def _disk_policy(client: CimClient, problems: list[str]) -> int | None:
     try:
         result = client.invoke(CimPath(STORAGE, "MSFT_StorageSetting"), "Get", {})
     except WsmanFault as fault:
+        if fault.is_passing:
+            raise
         problems.append(f"The host's policy for new disks could not be read: {fault}")
         return None
     setting = result.out.get("StorageSetting")
@@ -423,6 +425,8 @@ def _image_information(client: CimClient, path: str, method: str, output: str) -
     try:
         result = client.invoke(_IMAGE_SERVICE, method, {"Path": path})
     except WsmanFault as fault:
+        if fault.is_passing:
+            raise
         return None, f"The details of {path} could not be read: {fault}"
     found = result.out.get(output)
     if result.return_value in (0, None, _JOB_STARTED) and isinstance(found, CimInstance):

@@ -138,6 +138,12 @@ class WsmanFault(WsmanError):
         self.provider_message = provider_message
         self.cim_status = cim_status
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the host could not answer now, which says nothing about what was asked for: it may answer later."""
+        unexplained = self.subcode == "InternalError" and self.provider_code is None and self.cim_status is None
+        return unexplained or isinstance(self, (Busy, InvalidContext, OperationTimedOut, QuotaExceeded))
+
 
 class AccessDenied(WsmanFault):
     kind = "access_denied"

@@ -44,6 +44,7 @@ class CimStore:
         self.absent: set[str] = set()  # namespaces or classes that this machine lacks
         self.denied: set[str] = set()  # namespaces or classes that the account may not read
         self.broken: set[str] = set()  # classes whose provider fails
+        self.passing: dict[str, WsmanFault] = {}  # classes that cannot be asked now, with what is answered
         self.refuses_filters = False
         self.queries: list[tuple[str, str, str | None]] = []
         self.calls: list[tuple[str, str, dict[str, Value]]] = []
@@ -116,6 +117,8 @@ class CimStore:
         self.rows[path.namespace, path.class_name].remove(row)
 
     def _refuse(self, namespace: str, class_name: str) -> None:
+        if class_name in self.passing:
+            raise self.passing[class_name]
         if self.absent & {namespace, class_name}:
             raise ClassMissing(f"{class_name} in {namespace} is not there", code=2150858778)
         if self.denied & {namespace, class_name}:

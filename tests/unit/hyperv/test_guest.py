@@ -24,7 +24,14 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import 
 )
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv import guest as guest_module
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._hyperv.schema import BITLOCKER, CIMV2, STORAGE
-from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import CimPath, NotFound, Value
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import (
+    CimPath,
+    NotFound,
+    OperationTimedOut,
+    QuotaExceeded,
+    Value,
+    WsmanFault,
+)
 from unit.hyperv.cim_store import CimStore
 
 VM_ID = "0F6A0B3C-1111-2222-3333-444455556666"
@@ -419,6 +426,23 @@ def test_a_guest_without_bitlocker_says_nothing_about_it() -> None:
 
 
 # --- The guest itself ---------------------------------------------------------------------------------------------
+
+
+PASSING = [
+    QuotaExceeded("too many operations", code=2150859174),
+    OperationTimedOut("no answer in time", code=2150858793),
+    WsmanFault("an internal error", code=2150858755, subcode="InternalError"),
+]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: type(fault).__name__)
+def test_a_guest_that_cannot_tell_bitlocker_now_is_not_taken_for_one_without_it(fault: WsmanFault) -> None:
+    world = GuestWorld()
+    world.store.passing["Win32_EncryptableVolume"] = fault
+    world.lun(1)
+    world.partition(1, 1, volume=world.volume("aaaa"))
+    with pytest.raises(type(fault)):
+        world.view()
 
 
 def test_the_guest_knows_which_vm_it_is() -> None:

@@ -816,6 +816,20 @@ def setting_data(**properties: Value) -> CimInstance:
     return CimInstance("Msvm_VirtualHardDiskSettingData", VIRTUALIZATION, properties)
 
 
+@pytest.mark.parametrize("method", ["GetVirtualHardDiskSettingData", "GetVirtualHardDiskState"])
+def test_a_host_that_cannot_tell_a_vhd_now_is_not_taken_for_one_without_details(method: str) -> None:
+    world = HostWorld()
+    world.vhd(world.controller(world.vm("db01")), 0, "D:\\a.vhdx")
+    with_images(world, {"D:\\a.vhdx": (0, {"SettingData": setting_data(Type=2, Format=3)})})
+
+    def refused(_target: CimPath, _given: Mapping[str, Value]) -> tuple[int, dict[str, Value]]:
+        raise QuotaExceeded("too many operations", code=2150859174)
+
+    world.store.on("Msvm_ImageManagementService", method, refused)
+    with pytest.raises(QuotaExceeded):
+        disk_of(world, vhd_details=True)
+
+
 @pytest.mark.parametrize(
     ("number", "file_type"), [(2, "fixed"), (3, "dynamic"), (4, "differencing"), (9, "unknown (9)")]
 )
