@@ -98,6 +98,7 @@ def main() -> int:
             migrate_by_copy(show, world, inventory)
             migrate_in_place(show, world, inventory)
             one_host_backup_takes_all(show, world, inventory)
+            the_array_snapshots_it_from_the_host(show, world, inventory)
             show.demand(world.check() == [], "the simulated world has no finding against the run")
     show.say(f"\nEverything is in {folder} (inventory, disks, certificates); remove it when you like.")
     return show.end()
@@ -260,6 +261,35 @@ def one_host_backup_takes_all(show: Show, world: World, inventory: dict[str, Any
     now = world.digests()["guest_volumes"]
     for name in ("erp01:F", "erp01:L"):
         show.demand(now.get(name) == whole[name], f"every file of {name} is as it was")
+
+
+def the_array_snapshots_it_from_the_host(show: Show, world: World, inventory: dict[str, Any]) -> None:
+    show.heading("And the array's hardware VSS snapshots work from the host: erp01 with engine diskshadow")
+    options = {
+        "two_phase_backup_host_engine": "diskshadow",
+        "two_phase_backup_host_engine_options": {"provider": "hardware"},
+        "two_phase_backup_host_target": "E:\\shadow-records",
+    }
+    run = _with(options, "two_phase_backup", inventory, "erp01")
+    status = _status(run, "erp01") or {"state": "none", "set": {}}
+    show.demand(status["state"] == "good", "the backup is good")
+    copies = world.machine("hv01").vss.present()
+    show.demand(len(copies) == 3, "there is one snapshot of each of the three volumes with erp01's files")
+    whole = world.digests()["guest_volumes"]
+    mishap(world, "stop_vm", vm="erp01")
+    for place in (1, 2):
+        mishap(world, "overwrite_vhd", vm="erp01", slot=f"scsi 0:{place}")
+    show.heading("Its disks are noise now, but the VM is there: it is replaced only when it is named by its GUID")
+    run = run_playbook("hyperv.passthrough.reverse_restore", inventory, "--limit", "erp01", on_screen=True)
+    show.demand(run.status != 0, "the restore refuses to overwrite a VM that exists")
+    named = {"reverse_restore_overwrite_vm": status["set"]["vm"]["id"]}
+    run = _with(named, "reverse_restore", inventory, "erp01")
+    show.demand(run.status == 0, "the restore says that it worked")
+    now = world.digests()["guest_volumes"]
+    for name in ("erp01:F", "erp01:L"):
+        show.demand(now.get(name) == whole[name], f"every file of {name} is as it was")
+    left = [copy for copy in world.machine("hv01").vss.present() if copy.exposed]
+    show.demand(not left, "no snapshot is left under a drive letter")
 
 
 def _with(options: dict[str, Any], playbook: str, inventory: dict[str, Any], vm: str) -> PlaybookRun:
