@@ -19,7 +19,7 @@ from simulator.processes import SYSTEM as SYSTEM_TOKEN
 from simulator.virtual_machine import RUNNING, SAVED
 from simulator.volume_shadow_service import SYSTEM, SetOptions, VssError
 from simulator.world import Machine, World
-from unit.simulator.provider_calls import call, service
+from unit.simulator.provider_calls import VSMS, call, finish, service
 from unit.simulator.windows_machines import NOBODY, Outcome, read_file, run, write_file
 
 ARRAY = "{11112222-3333-4444-5555-666677778888}"
@@ -443,3 +443,111 @@ def test_the_log_file_holds_what_was_printed(host: Machine) -> None:
     write_file(host, "C:\\s.dsh", b"list providers\r\n")
     done = run(host, "diskshadow /s C:\\s.dsh /l C:\\log.txt")
     assert done.code == 0 and b"-> list providers\r\n" in read_file(host, "C:\\log.txt")
+
+
+# -- volumes on bytes: guests
+
+
+def test_a_guest_makes_copies_of_its_own_volumes_on_bytes(world: World) -> None:
+    guest = find_vm(world, "erp01").guest
+    assert guest is not None
+    volume = guest.volume_by_letter("C")
+    assert volume is not None
+    volume.write("note.txt", b"as it was" * 4000)
+    options = SetOptions(persistent=True)
+    copy = guest.vss.commit(guest.vss.start_set([(volume, SYSTEM)], options))[0]
+    volume.write("note.txt", b"changed" * 4000)
+
+    guest.vss.expose(copy, "Z:")
+
+    assert guest.resolve("Z:\\note.txt")[0].read("note.txt") == b"as it was" * 4000
+    assert volume.read("note.txt") == b"changed" * 4000
+    with pytest.raises(FileSystemError):
+        guest.resolve("Z:\\")[0].write("x.txt", b"x")
+    with pytest.raises(FileSystemError):
+        guest.resolve("Z:\\")[0].files.write("x.txt", b"x")
+    assert run(guest, "type Z:\\note.txt").out.startswith("as it was")
+    guest.vss.delete(copy)
+    assert guest.volume_by_letter("Z") is None
+
+
+def test_volatile_copies_of_a_guest_are_not_exposed_unless_a_switch_says_so(world: World) -> None:
+    guest = find_vm(world, "erp01").guest
+    assert guest is not None
+    copy = guest.vss.commit(guest.vss.start_set([(guest.volumes()[0], SYSTEM)], SetOptions()))[0]
+    with pytest.raises(VssError) as problem:
+        guest.vss.expose(copy, "Z:")
+    assert problem.value.name == "E_INVALIDARG"
+    world.switches.choose("vss-expose-volatile", "works")
+    assert guest.vss.expose(copy, "Z:").name == "Z:\\"
+
+
+def test_backups_and_shadow_copies_do_not_disturb_each_other(host: Machine, world: World) -> None:
+    volume = host.volume_by_letter("E")
+    pending = host.vss.start_set([(volume, SYSTEM)], SetOptions(persistent=True))
+    process = host.processes.start_shell_command(
+        "wbadmin start backup -backupTarget:\\\\hv02\\none -include:E: -quiet", token=SYSTEM_TOKEN, shell_id="x"
+    )
+    host.processes.run_to_end(process)
+    done = run(host, "wbadmin start backup -backupTarget:E: -hyperv:erp01 -quiet")
+    assert done.code != 0 and "shadow" in done.out.lower()
+    host.vss.commit(pending)
+    assert run(host, "wbadmin start backup -backupTarget:E: -hyperv:erp01 -quiet").code == 0
+    devices = [row.get("DeviceObject") for row in rows_of(host, "Win32_ShadowCopy")]
+    assert len(devices) == 2 and len(set(devices)) == 2
+
+
+def test_an_operator_and_windows_take_copies_away(host: Machine, world: World) -> None:
+    other = mishap(world, "shadow_of_others", machine="hv01", letter="D", expose="Y")
+    shadow(host, BACKUP)
+    assert len(host.vss.present()) == 2 and host.volume_by_letter("Y") is not None
+    mishap(world, "delete_shadow", machine="hv01", shadow=str(other))
+    assert len(host.vss.present()) == 1 and host.volume_by_letter("Y") is None
+    assert world.shadow_state()["hv01"]["copies"][0]["id"] == one_copy(host).id
+    mishap(world, "delete_shadow", machine="hv01")
+    assert world.leftovers() == []
+
+
+def test_an_end_backup_that_fails_leaves_the_writers_waiting(host: Machine, world: World) -> None:
+    mishap(world, "fail_shadow", machine="hv01", stage="complete", code="VSS_E_UNEXPECTED_WRITER_ERROR")
+    done = shadow(host, BACKUP)
+    assert done.code == 1 and "VSS_E_UNEXPECTED_WRITER_ERROR" in done.out
+    assert "END BACKUP was not commanded" in done.out and world.check() != []
+
+
+def test_what_a_missing_end_backup_leaves_is_a_switch(host: Machine, world: World) -> None:
+    world.switches.choose("vss-missing-end-backup", "recovery-checkpoints")
+    shadow(host, BACKUP.replace("end backup\n", ""))
+    assert [c.kind for c in find_vm(world, "erp01").checkpoints] == ["recovery"]
+    shadow(host, BACKUP)
+    assert find_vm(world, "erp01").checkpoints == []
+
+
+def test_another_context_is_no_backup_and_owes_nothing(host: Machine) -> None:
+    done = shadow(host, "set context persistent nowriters\nadd volume D: alias a\ncreate\nexit\n")
+    assert done.code == 0 and "END BACKUP" not in done.out
+    assert "No_Auto_Release Persistent No_Writers Differential" in done.out
+    assert host.world.check() == []
+
+
+def test_exec_runs_a_script_and_its_failure_ends_diskshadow(host: Machine) -> None:
+    write_file(host, "C:\\good.cmd", b"@echo from the script %a%\r\n")
+    write_file(host, "C:\\bad.cmd", b"@exit /b 3\r\n")
+    script = "set context persistent\nadd volume D: alias a\ncreate\nexec C:\\good.cmd\nexec C:\\bad.cmd\nreset\n"
+    done = shadow(host, script)
+    assert f"from the script {{{one_copy(host).id}}}" in done.out
+    assert done.code == 1 and "-> reset" not in done.out
+
+
+def test_an_imported_configuration_is_read_from_an_exposed_copy(host: Machine, world: World) -> None:
+    vm = find_vm(world, "erp01")
+    vm.save_configuration()
+    shadow(host, BACKUP)
+    shadow(host, f"expose {{{one_copy(host).id}}} Z:\n")
+    mishap(world, "delete_vm", vm="erp01")
+    path = f"Z:\\Hyper-V\\Virtual Machines\\{vm.id}.vmcx"
+    answer = call(host, VSMS, "ImportSystemDefinition", {"SystemDefinitionFile": path})
+    job = finish(host, answer)
+    assert job is not None and job.get("JobState") == 7
+    assert find_vm(world, "erp01").planned
+    assert "is planned only" in "\n".join(world.leftovers())
