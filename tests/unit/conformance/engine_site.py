@@ -86,6 +86,7 @@ class EngineSite:
         share: a target that another host can read too; None when the engine knows none.
         options: `engine_options` as an operator writes them.
         switches: of the simulator, where they are not at their default.
+        is_enforced: whether the simulated Windows itself stops what cannot work `without_feature`.
     """
 
     name = ""
@@ -94,6 +95,7 @@ class EngineSite:
     share: str | None = SHARE
     options: Mapping[str, Any] = {}
     switches: Mapping[str, str] = {}
+    is_enforced = True
 
     def __init__(self, folder: Path, *, is_large: bool = False) -> None:
         os.environ["HYPERV_PASSTHROUGH_NTFS"] = "no"
@@ -314,14 +316,13 @@ class EngineSite:
             mishap(self.world, "write_file", machine="sql01", path="S:\\ransom.txt", text="pay")
 
     def contents(self, vm: str = "sql01", host: Any = None) -> Mapping[str, str]:
-        """Digests of what is backed up: of each virtual hard disk by path, or of each file by name."""
+        """Digests of what is backed up: of the contents of each virtual hard disk by path, or of each file by name."""
         if self.phase == "guest":
             return self.tree()
         found = {}
         there = next(one for one in (host or self.host).vms if one.name == vm)
         for path in there.vhd_paths():
-            volume, relative = there.host.resolve(path)
-            found[path.casefold()] = digest(volume.files.open(relative))
+            found[path.casefold()] = digest(there.host.open_image(path).payload)
         return found
 
     def tree(self) -> dict[str, str]:
@@ -345,7 +346,7 @@ class EngineSite:
                 for vm in self.world.vms
             },
             "start actions": {vm.name: vm.settings.automatic_startup_action for vm in self.world.vms},
-            "shadow copies": {one.name: len(one.shadow_copies) for one in self.world.machines},
+            "shadow copies": {one.name: len(list(one.vss.copies)) for one in self.world.machines if one.vss},
             "mounted": {one.name: len(one.mounted_images) for one in self.world.machines},
             "letters": {
                 one.name: sorted(volume.letter for volume in one.volumes() if volume.letter)
