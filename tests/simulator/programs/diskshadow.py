@@ -84,6 +84,11 @@ assumed(
     source="no source",
 )
 assumed(
+    "diskshadow-german",
+    "What diskshadow prints on a German Windows",
+    source="no source; commands, GUIDs, names of states and errors stay as they are",
+)
+assumed(
     "diskshadow-parameters",
     "Parameters behind the script's name are the variables DISH_PARAM_1 and so on",
     source="no source",
@@ -92,6 +97,37 @@ assumed(
 PREPARE_SECONDS, COMMIT_SECONDS = 8, 2
 HEAD = "Microsoft DiskShadow version 1.0\nCopyright (C) 2013 Microsoft Corporation"
 NOT_COMPLETE = "Note: END BACKUP was not commanded, writers not notified BackupComplete.\nDiskShadow is exiting."
+
+GERMAN = (
+    ("On computer: ", "Auf Computer: "),
+    (" set as environment variable.", " als Umgebungsvariable festgelegt."),
+    (" for shadow ID ", " für Schatten-ID "),
+    (" for shadow set ID ", " für Schattensatz-ID "),
+    ("Querying all shadow copies with the shadow copy set ID", "Alle Schattenkopien mit der Schattenkopiesatz-ID werden abgefragt:"),
+    ("Shadow copy ID =", "Schattenkopie-ID ="),
+    ("Shadow copy set:", "Schattenkopiesatz:"),
+    ("Original count of shadow copies =", "Ursprüngliche Anzahl der Schattenkopien ="),
+    ("Original volume name:", "Ursprünglicher Volumename:"),
+    ("Creation time:", "Erstellungszeit:"),
+    ("Shadow copy device name:", "Schattenkopie-Gerätename:"),
+    ("Originating machine:", "Ursprungscomputer:"),
+    ("Service machine:", "Dienstcomputer:"),
+    ("Not exposed", "Nicht verfügbar gemacht"),
+    ("Provider ID:", "Anbieter-ID:"),
+    ("Attributes:", "Attribute:"),
+    ("Number of shadow copies listed:", "Anzahl der aufgelisteten Schattenkopien:"),
+    ("The shadow copy was successfully exposed as", "Die Schattenkopie wurde erfolgreich verfügbar gemacht als"),
+    ("Note: END BACKUP was not commanded, writers not notified BackupComplete.",
+     "Hinweis: END BACKUP wurde nicht ausgeführt, die Writer wurden nicht über BackupComplete benachrichtigt."),
+    ("DiskShadow is exiting.", "DiskShadow wird beendet."),
+    ("The last operation failed.", "Fehler beim letzten Vorgang."),
+    ("Returned HRESULT =", "Zurückgegebenes HRESULT ="),
+    ("Error text:", "Fehlertext:"),
+    ("Writer Failure code:", "Writer-Fehlercode:"),
+    ("Writer ID:", "Writer-ID:"),
+    ("Instance ID:", "Instanz-ID:"),
+)  # fmt: skip
+"""What a German Windows may print instead; the translations are a guess."""
 
 Steps = Generator[Wait, None, None]
 
@@ -191,6 +227,9 @@ class Session:
         return Files(self.machine, self.process.token, self.process.directory)
 
     def say(self, text: str) -> None:
+        if str(self.machine.os.locale).lower().startswith("de") and not text.startswith("-> "):
+            for english, german in GERMAN:
+                text = text.replace(english, german)
         self.process.out(text)
         if self.arguments.log:
             try:

@@ -42,6 +42,7 @@ hosts:
       - {id: "{11112222-3333-4444-5555-666677778888}", name: Array VSS Provider, volumes: [E]}
   - name: hv02
     address: 127.43.0.2
+    locale: de-DE
     vss_providers:
       - {id: "{11112222-3333-4444-5555-666677778888}", name: Array VSS Provider, volumes: [E]}
 vms:
@@ -551,3 +552,11 @@ def test_an_imported_configuration_is_read_from_an_exposed_copy(host: Machine, w
     assert job is not None and job.get("JobState") == 7
     assert find_vm(world, "erp01").planned
     assert "is planned only" in "\n".join(world.leftovers())
+
+
+def test_a_german_windows_prints_other_words_and_the_same_identifiers(world: World) -> None:
+    other = world.machine("hv02")
+    done = shadow(other, "set context persistent\nadd volume C: alias a\ncreate\nexpose %a% Z:\n")
+    copy = one_copy(other)
+    assert done.code == 0 and "Shadow copy ID" not in done.out and "-> add volume C: alias a" in done.out
+    assert f"{{{copy.id}}}" in done.out and "%a%" in done.out and copy.device in done.out
