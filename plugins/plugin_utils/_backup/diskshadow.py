@@ -46,6 +46,7 @@ from .diskshadow_job import (
     CAB_RC,
     LOG,
     METADATA,
+    PARTS,
     RC,
     WRITERS,
     WRITERS_RC,
@@ -58,7 +59,7 @@ from .diskshadow_job import (
 )
 from .diskshadow_options import DiskShadowOptions
 from .diskshadow_plan import FILE_SYSTEMS, Facts, Plan, configuration_paths, plan_backup
-from .diskshadow_proof import Proof, Seen, judge
+from .diskshadow_proof import Proof, Seen, judge, takes_part
 from .diskshadow_record import Record, RunRecords
 from .engine import (
     BackupRequest,
@@ -77,11 +78,12 @@ from .engine import (
 from .errors import BackupError, SetUnreadable, TargetRefused
 from .set_store import REGISTRY_BASE, SetStore
 from .target import Target, check_target, folder_name, parse_target
-from .wbadmin_text import consistency_of, lists_guid
+from .wbadmin_text import consistency_of
 
 NAME = "diskshadow"
 PROGRAM = "diskshadow.exe"
 COPY_SUFFIX = ".copy"
+MAX_PARTS_BYTES = 2 * 1024 * 1024
 _FILES = (LOG, RC, WRITERS, WRITERS_RC, CAB_RC, CAB2_RC)
 
 
@@ -407,9 +409,13 @@ class DiskShadow:
                 job, dataclasses.replace(proof, state="failed", kind="copy_incomplete", message=message)
             )
         log = look.files.get(LOG, b"")
-        consistency: Consistency = "off" if request.vm_state in ("off", "saved") else "unknown"
-        if consistency == "unknown" and request.vm_name:
-            consistency = consistency_of(log, request.vm_name)
+        included = takes_part(log, str(record["vm_id"]))
+        if included is False:
+            message = "the shadow copies were made, but the Hyper-V writer did not add the VM to the backup; see the log of the run"
+            return self._failed(
+                job, dataclasses.replace(proof, state="failed", kind="vm_not_included", message=message)
+            )
+        consistency = self._consistency(job.run_id, request, log)
         if consistency == "saved_state":
             warnings.append(f"VM {request.vm_name!r} was saved while its shadow copies were made (offline)")
         state: Any = proof.state
@@ -432,13 +438,28 @@ class DiskShadow:
                 "volumes": record["volumes"],
                 "provider": record["provider"],
                 "transportable": transportable,
-                "configuration": next((path for path in record["configuration"] if path in found), None),
+                "configuration": next(
+                    (path for path in record["configuration"] if transportable or path in found), None
+                ),
                 "files": {path: size for path, size in found.items() if path in record["files"]},
                 "metadata": f"{job.target}\\{METADATA}",
                 "copied_to": self._copy_folder(job.run_id, record) if copied else None,
-                "vm_named_in_log": lists_guid(log, str(request.vm_id)),
+                "vm_took_part": included,
             },
         )
+
+    def _consistency(self, run_id: str, request: BackupRequest, log: bytes) -> Consistency:
+        """By the caption of the VM's component, in the log or in what the writer told right after (English, else unknown)."""
+        if request.vm_state in ("off", "saved"):
+            return "off"
+        if not request.vm_name:
+            return "unknown"
+        found = consistency_of(log, request.vm_name)
+        size = self._jobs.size(run_id, PARTS)
+        if found == "unknown" and size is not None and size <= MAX_PARTS_BYTES:
+            parts = self._jobs.read(run_id, [PARTS]).get(PARTS, b"")
+            found = consistency_of(parts, request.vm_name)
+        return found
 
     def _found_files(self, run_id: str, record: Record, proof: Proof) -> tuple[dict[str, int | None], list[str]]:
         """Sizes of the VM's files in the shadow copies by their own paths, and what is not there."""

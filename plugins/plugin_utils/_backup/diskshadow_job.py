@@ -32,6 +32,7 @@ METADATA = "metadata.cab"
 SCRIPT = "script.txt"
 LOG, RC = "log.txt", "rc.txt"
 WRITERS_SCRIPT, WRITERS, WRITERS_RC = "writers-script.txt", "writers.txt", "writers-rc.txt"
+PARTS_SCRIPT, PARTS, PARTS_RC = "parts-script.txt", "parts.txt", "parts-rc.txt"
 CAB_LOG, CAB_RC = "cab.txt", "cab-rc.txt"
 CAB2_LOG, CAB2_RC = "cab2.txt", "cab2-rc.txt"
 
@@ -111,7 +112,8 @@ def run_script(run_id: str, script: str, log: str, exit_code: str) -> Step:
 def backup_steps(
     run_id: str, volumes: Sequence[SourceVolume], provider: str, options: DiskShadowOptions, folder: str
 ) -> tuple[Step, ...]:
-    """The backup job: the shadow copies, what the writers say afterwards, the metadata file beside the record.
+    """The backup job: the shadow copies, what the writers say afterwards and which parts they have (in files of their own, because
+    the second can be long), the metadata file beside the record.
 
     Args:
         folder: of this run below the target, for the metadata file.
@@ -122,6 +124,8 @@ def backup_steps(
         run_script(run_id, SCRIPT, LOG, RC),
         written(("list writers status", "exit"), WRITERS_SCRIPT),
         run_script(run_id, WRITERS_SCRIPT, WRITERS, WRITERS_RC),
+        written(("list writers metadata", "exit"), PARTS_SCRIPT),
+        run_script(run_id, PARTS_SCRIPT, PARTS, PARTS_RC),
         Step(command=f"md {argument(folder)}"),
         copy_step(cab, f"{folder}\\{METADATA}", CAB_LOG, CAB_RC),
     ]

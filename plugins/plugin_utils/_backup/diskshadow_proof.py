@@ -13,6 +13,7 @@ constants (VSS_WS_STABLE), HRESULTs. What proves a success, all of it together:
   volume, made by the provider that was asked for and with writers;
 - the Hyper-V writer is stable afterwards (that the writers could not be listed is a warning, anything else a failure);
 - the metadata file was copied to the target.
+Where the log adds other VMs to the backup and not ours, it is a failure, too.
 A transportable set is not surfaced on the machine that made it: its copies are then those that the log names by our aliases.
 
 Facts: backup-engines 2 (echo, blocks, writer rows), 3.1; windows-storage 3.8; HRESULTs: documentation of VSS (IVssBackupComponents,
@@ -120,6 +121,22 @@ def writer_state(data: bytes, writer: str = HYPERV_WRITER) -> str | None:
 
 def is_stable(state: str) -> bool:
     return state in STABLE_NAMES or (state.isdecimal() and int(state) in STABLE_NUMBERS)
+
+
+def takes_part(log: bytes, vm_id: str) -> bool | None:
+    """Whether a verbose log adds the VM to the backup: a line with `+` and its GUID, which is its component's name.
+
+    None when the log adds no component with a GUID for a name, so that nothing can be told.
+    """
+    added = [
+        line
+        for line in shown_text(log).replace("\x00", "").splitlines()
+        if line.lstrip().startswith("+") and _GUID.search(line)
+    ]
+    if not added:
+        return None
+    wanted = vm_id.strip("{}").casefold()
+    return any(wanted in line.casefold() for line in added)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

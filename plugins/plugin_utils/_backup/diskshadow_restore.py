@@ -89,7 +89,8 @@ class ShadowRestore:
 
     def refusals(self, request: RestoreRequest) -> Sequence[Refusal]:
         evidence = request.evidence
-        if evidence.get("transportable") and not shadow_copies(self._client, _shadows(request).values()):
+        copies = shadow_copies(self._client, _shadows(request).values()) if evidence.get("transportable") else ()
+        if evidence.get("transportable") and not any(copy.is_surfaced for copy in copies):
             return [
                 Refusal(
                     kind="not_imported",

@@ -51,6 +51,7 @@ class ShadowCopy:
     is_hardware: bool
     is_client_accessible: bool
     has_no_writers: bool
+    is_surfaced: bool  # whether this machine can read it; a transportable one is surfaced by its import
     exposed_as: str | None
 
     @property
@@ -148,6 +149,7 @@ def _copy(row: CimInstance) -> ShadowCopy:
         is_hardware=bool_of(row, "HardwareAssisted"),
         is_client_accessible=bool_of(row, "ClientAccessible"),
         has_no_writers=bool_of(row, "NoWriters"),
+        is_surfaced=not bool_of(row, "NotSurfaced") or bool_of(row, "Imported"),
         exposed_as=exposed.rstrip("\\") + "\\" if exposed and is_local else None,
     )
 

@@ -34,6 +34,7 @@ from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.disksha
     Seen,
     judge,
     read_log,
+    takes_part,
     writer_state,
 )
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.engines import engine
@@ -232,6 +233,7 @@ def copy(one: str, volume: SourceVolume, **changes: Any) -> ShadowCopy:
         is_hardware=False,
         is_client_accessible=False,
         has_no_writers=False,
+        is_surfaced=True,
         exposed_as=None,
     )
     return dataclasses.replace(made, **changes)
@@ -385,6 +387,14 @@ def test_the_script_that_is_echoed_proves_no_guid():
 def test_no_text_is_a_success_by_accident_and_none_is_an_exception(log, writers, code, done):
     proof = judged(seen(log=log, writers=writers, exit_code=code, is_done=done))
     assert proof.state == "failed"
+
+
+def test_a_vm_takes_part_when_the_log_adds_its_component_and_not_when_it_adds_others_only():
+    other = f"\t+ Adding component: \\{OTHER.upper()}\n"
+    excluded = f"\tComponent \\{VM} is excluded.\n"
+    assert takes_part(f"{other}\t+ Ajout: \\{VM.lower()}\n".encode("utf-16"), VM) is True
+    assert takes_part((other + excluded).encode(), f"{{{VM}}}") is False
+    assert takes_part((excluded + "\t+ Adding component: \\Host Component\n").encode(), VM) is None
 
 
 def test_the_state_of_a_writer_is_that_of_its_own_block():
