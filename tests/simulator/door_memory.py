@@ -85,7 +85,11 @@ def exchange(machine: Any, who: Caller | None, data: bytes) -> Reply:
     endpoint = endpoint_of(machine)
     with exclusively(machine):
         rules = rules_of(getattr(machine, "world", machine))
-        return rules.around(endpoint, who, data)
+        reply = rules.around(endpoint, who, data)
+        vm = getattr(machine, "vm", None)
+        if machine.kind == "guest" and vm is not None and vm.critical:
+            raise Dropped(f"{machine.name} was paused in the middle of the exchange", executed=True)
+        return reply
 
 
 def memory_door(machine: Any, account: str) -> Callable[[bytes], bytes]:

@@ -130,6 +130,13 @@ class Power:
         vm.state = was
         vm.set_state(RUNNING)
 
+    def resumed(self, vm: Vm) -> None:
+        """A paused VM runs again; what had no room tries once more."""
+        lacking = vm.lacks_room() if vm.critical and self.world.assume("paused-critical-resume") == "at-once" else ""
+        vm.critical = False
+        if lacking:
+            vm.run_out_of_room(lacking)
+
     def report_failed_start(self, vm: Vm, why: str) -> None:
         """An automatic start that failed: nobody waits for an answer, the event log keeps it."""
         vm.host.event_log.write(
@@ -174,6 +181,8 @@ class Power:
                 vm.boot_guest()
             elif requested == 2 or (final == PAUSED):
                 vm.state, vm.other_state, vm.state_changed = final, None, vm.host.now()
+                if requested == 2:
+                    self.resumed(vm)
             else:
                 vm.set_state(final)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .content import SparseFile, copy_content, fill_with_noise
+from .content import SparseFile, copy_content, fill_with_noise, noise
 from .disks import Disk, Lun, stable_guid, stable_hex
 from .faults import effect
 from .file_system import FileSystem, FileSystemError
@@ -34,6 +34,7 @@ from .world_reader import parse_size, parse_slot
 from .world_truth import probe
 
 MISHAPS: dict[str, Callable[..., object]] = {}
+BALLAST = "ballast"
 WHOLE = 256 << 20
 """Up to this size all of a disk is overwritten, above it the first and the last part of this size."""
 
@@ -664,6 +665,35 @@ def write_file(world: World, machine: str, path: str, text: str) -> None:
     if folder and not files.exists(folder):
         files.mkdir(folder, parents=True)
     files.write(relative, text.encode())
+
+
+@_mishap
+def fill_volume(world: World, machine: str, letter: str, *, free: int | str = 0) -> None:
+    """Somebody else's data leave so many bytes free on a volume (a ballast without a file); `free_volume` takes it away."""
+    volume = _volume(world.machine(machine), letter)
+    volume.reserve(BALLAST, 0)
+    wanted = parse_size(free, "free") if free else 0
+    if volume.free > wanted:
+        volume.reserve(BALLAST, volume.free - wanted)
+
+
+@_mishap
+def free_volume(world: World, machine: str, letter: str) -> None:
+    _volume(world.machine(machine), letter).reserve(BALLAST, 0)
+
+
+@_mishap
+def guest_writes(world: World, vm: str, path: str, *, size: int | str = "1M", seed: str = "guest") -> str:
+    """Something in a running guest writes a file of noise; "" or why not (a VM whose image cannot grow is paused by it)."""
+    guest = find_vm(world, vm).guest
+    if guest is None or not guest.answers:
+        return f"{vm} does not run."
+    try:
+        volume, relative = guest.resolve(path)
+        volume.write(relative, noise(seed, 0, parse_size(size, "size")))
+    except FileSystemError as problem:
+        return str(problem)
+    return ""
 
 
 @_mishap

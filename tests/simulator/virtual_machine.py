@@ -20,6 +20,7 @@ from .assumed import assumed
 from .content import Content, fingerprint
 from .disks import BUS_TYPES, Backing, Identity, Lun, stable_guid, stable_hex, vhd_unique_id
 from .file_system import FileSystemError
+from .guest_disk import STEP, GuestDisk
 from .image_file import open_image, suffix_of
 from .vhd import DYNAMIC, Image, ImageError, ImageFacts
 
@@ -319,6 +320,29 @@ class Vm:
         elif state == RUNNING and not was_running:
             self.boot_guest(resumed=was_saved)
 
+    def run_out_of_room(self, path: str) -> None:
+        """Hyper-V pauses the VM because the volume of one of its images is full."""
+        self.set_state(PAUSED)
+        self.critical = True
+        volume, _relative = self.host.resolve(path)
+        place = volume.access_paths[0]
+        self.host.event_log.write(
+            "Microsoft-Windows-Hyper-V-VMMS-Admin",
+            provider="Microsoft-Windows-Hyper-V-VMMS",
+            event_id=16060,
+            level=2,
+            data={"VmName": self.name, "VmId": self.id},
+            message=f"'{self.name}' has been paused because it has run out of disk space on '{place}'. (Virtual machine ID {self.id})",
+        )
+
+    def lacks_room(self) -> str:
+        """The image that cannot grow by one block, "" when all could."""
+        for path in self.vhd_paths():
+            volume, _relative = self.host.resolve(path)
+            if self.host.open_image(path).facts.type >= DYNAMIC and volume.free < STEP:
+                return path
+        return ""
+
     def disk_evidence(self) -> dict[str, list[str]]:
         """What each disk is and holds now: for saved state, which must not be resumed on anything else."""
         try:
@@ -451,7 +475,7 @@ class Vm:
             )
         return Backing(
             key=f"vhd:{base.disk_id}",
-            content=image.payload,
+            content=GuestDisk(image.payload, self, medium.path) if facts.type >= DYNAMIC else image.payload,
             identity=identity,
             bus_type=BUS_TYPES["ata" if controller.kind == "ide" else "sas"],
             sector=facts.logical_sector,

@@ -349,8 +349,7 @@ def resume(snapshot: Snapshot) -> None:
 def _reserve(snapshot: Snapshot, volume: Any, purpose: str, size: int, vm: Any = None) -> None:
     if volume.free < size:
         if vm is not None:
-            vm.set_state(9)  # a running VM whose .avhdx cannot grow is paused by Hyper-V
-            vm.critical = True
+            vm.run_out_of_room(f"{volume.access_paths[0]}")  # a running VM whose .avhdx cannot grow is paused
         raise VssFailure(
             VSS_E_INSUFFICIENT_STORAGE,
             f"{volume.letter or volume.path} has {volume.free} bytes free; the snapshot needs {size}.",
