@@ -54,6 +54,13 @@ def prove(world: World, record: Mapping[str, Any]) -> list[Held]:
     return found
 
 
+def guest_volumes(world: World, record: Mapping[str, Any]) -> list[Held]:
+    """The files of every guest volume on a left-out disk alone; for host phases of another engine than Windows Server Backup."""
+    vm = world.machine(str(record["vm"]["host"])).vm_by_id(str(record["vm"]["id"]))
+    assert vm is not None, f"VM {record['vm']} is not on its host"
+    return _guest_volumes(vm.guest, record) if vm.guest is not None and record["phases"]["guest"]["needed"] else []
+
+
 def only_on_the_host(world: World, record: Mapping[str, Any]) -> list[str]:
     """File trees of guest volumes that the host's version alone would have lost: their bytes are not in it."""
     host = world.machine(str(record["vm"]["host"]))

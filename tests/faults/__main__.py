@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import diskshadow, passes, planted, report, reverse_restore, switches, vhd_migration
+from . import diskshadow, export, passes, planted, report, reverse_restore, switches, vhd_migration
 from .effects import BY_NAME, CHANGE, READ, SHELL
 from .exploration import Trunk, Undisturbed, run_undisturbed
 from .report import read_results

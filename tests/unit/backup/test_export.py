@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -159,8 +160,19 @@ class Site:
             if path.casefold().startswith("hv01:d:")
         }
 
-    def exported(self) -> list[str]:
-        return [path for path in self.world.digests()["images"] if "exports" in path.casefold()]
+    def exported(self) -> dict[str, str]:
+        """Digest of each file of the exports on E:, by its path below that volume."""
+        return {path: digest for path, digest in self.files("E").items() if "exports" in path.casefold()}
+
+    def files(self, letter: str) -> dict[str, str]:
+        """Digest of every file of a volume of the host."""
+        volume, _path = self.host.resolve(f"{letter}:\\")
+        root = Path(volume.files.root)
+        return {
+            str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(root.rglob("*"))
+            if path.is_file()
+        }
 
     def trees(self) -> dict[str, str]:
         """Digests of the file trees on the guest's volumes: a copied virtual hard disk is another file with the same disk."""
@@ -207,7 +219,7 @@ def test_a_running_vm_is_exported_and_nothing_is_left_of_the_checkpoint(site: Si
 def test_a_vm_that_is_gone_comes_back_where_it_was_off_and_without_pass_through_drives(site: Site, target: str) -> None:
     before, trees, vm = site.images(), site.trees(), site.view()
     made = site.backed_up(target)
-    exports = {path: site.world.digests()["images"][path] for path in site.exported()}
+    exports = site.exported()
     mishap(site.world, "stop_vm", vm="erp01")
     mishap(site.world, "delete_vm", vm="erp01")
     request = site.restore_request(made, vm)
@@ -215,7 +227,7 @@ def test_a_vm_that_is_gone_comes_back_where_it_was_off_and_without_pass_through_
     result = site.restores().run(RESTORE, request, site.waiting)
     assert result.state == "succeeded", result
     assert (site.trees(), site.images().keys()) == (trees, before.keys())
-    assert {path: site.world.digests()["images"][path] for path in site.exported()} == exports
+    assert site.exported() == exports
     assert site.vm.state == OFF
     assert site.vm.settings.automatic_startup_action == 2
     now = site.view()
@@ -227,6 +239,14 @@ def test_a_vm_that_is_gone_comes_back_where_it_was_off_and_without_pass_through_
     assert find_planned(site.client, site.vm_id) is None
     assert site.restores().known(RESTORE) == "ended"
     assert site.world.check() == []
+
+
+def test_an_export_holds_the_bytes_of_the_disks_and_a_definition(site: Site) -> None:
+    site.backed_up()
+    own = {path.rpartition("/")[2]: digest for path, digest in site.files("D").items() if path.endswith(".vhdx")}
+    there = {path.rpartition("/")[2]: digest for path, digest in site.exported().items()}
+    assert {name: there[name] for name in own} == own
+    assert [name for name in there if name.endswith(".vmcx")] == [f"{site.vm_id}.vmcx"]
 
 
 def test_a_vm_that_exists_is_replaced_only_when_that_was_permitted(site: Site) -> None:
@@ -284,7 +304,7 @@ def test_a_job_that_fails_half_way_is_a_failure_and_what_it_wrote_is_taken_away(
     made = site.engine().run(RUN, request, site.waiting)
     assert (made.state, made.version, made.kind) == ("failed", None, "export_failed"), made
     assert site.checkpoints() == []
-    assert site.exported() == []
+    assert site.exported() == {}
     assert site.backed_up(run_id="set1.host.2").state == "succeeded"
 
 
@@ -295,7 +315,7 @@ def test_a_host_that_restarts_in_the_middle_leaves_a_failure_and_no_checkpoint(s
     made = site.engine().run(RUN, request, site.waiting)
     assert (made.state, made.kind) == ("failed", "interrupted"), made
     assert site.checkpoints() == []
-    assert site.exported() == []
+    assert site.exported() == {}
 
 
 def test_a_target_without_room_is_refused_before_anything_is_begun(site: Site) -> None:
@@ -346,7 +366,7 @@ def test_retention_deletes_an_export_that_its_record_proves_to_be_ours(site: Sit
     assert restores.why_kept("\\\\filer01\\backup")
     assert restores.delete("set2.host.1", RUN, made.target, "HV01").state == "kept"
     assert [restores.delete(RUN, RUN, made.target, "HV01").state for _unused in range(2)] == ["deleted", "gone"]
-    assert site.exported() == []
+    assert site.exported() == {}
 
 
 def test_options_are_known_by_name_and_value() -> None:
