@@ -149,7 +149,10 @@ def addresses(vm: Vm) -> list[str]:
 
 
 def intrinsic_items(vm: Vm) -> dict[str, str]:
-    """What a Windows guest's KVP service tells of itself (hyperv-wmi 6.4)."""
+    """What a guest's KVP service tells of itself: Windows (hyperv-wmi 6.4), Linux (hv_kvp_daemon of the kernel's tools).
+
+    The Linux daemon has ten items: names of /etc/os-release, uname's release, no OSPlatformId, no edition, no RDP address.
+    """
     guest = vm.guest
     if guest is None:
         return {}
@@ -158,11 +161,13 @@ def intrinsic_items(vm: Vm) -> dict[str, str]:
     if guest.os.family != "windows":
         return {
             **common,
-            "OSName": "Debian GNU/Linux",
-            "OSVersion": guest.os.version,
-            "OSMajorVersion": "12",
-            "ProcessorArchitecture": "x86_64",
             "IntegrationServicesVersion": "3.1",
+            "OSBuildNumber": guest.os.build,
+            "OSName": guest.os.caption.partition(" 1")[0],
+            "OSMajorVersion": "12",
+            "OSMinorVersion": "",
+            "OSVersion": guest.os.version,
+            "ProcessorArchitecture": "x86_64",
         }
     major, minor, build = guest.os.version.split(".")[:3]
     return {

@@ -155,6 +155,7 @@ _TEXT_STATICS: tuple[tuple[str, tuple[str, ...], Any], ...] = (
     ("Format", (STRING, OBJECT), lambda _p, f, a: format_operator(f, Array([a]))),
     ("Format", (STRING, OBJECT, OBJECT), lambda _p, f, a, b: format_operator(f, Array([a, b]))),
     ("Format", (STRING, OBJECT, OBJECT, OBJECT), lambda _p, f, a, b, c: format_operator(f, Array([a, b, c]))),
+    ("CompareOrdinal", (STRING, STRING), lambda _p, a, b: (a > b) - (a < b)),
     ("Compare", (STRING, STRING), lambda _p, a, b: (a.lower() > b.lower()) - (a.lower() < b.lower())),
 )
 for _name, _signature, _function in _TEXT_STATICS:

@@ -118,7 +118,12 @@ OPERATING_SYSTEMS: dict[str, OperatingSystem] = {
         caption="Microsoft Windows 11 Pro", version="10.0.22631", build="22631", product_type=1, sku=48, edition="Pro"
     ),
     "linux": OperatingSystem(
-        caption="Debian GNU/Linux 12 (bookworm)", version="6.1", build="6.1", product_type=0, sku=0, family="linux"
+        caption="Debian GNU/Linux 12 (bookworm)",
+        version="6.1.0",
+        build="6.1.0-18-amd64",
+        product_type=0,
+        sku=0,
+        family="linux",
     ),
 }
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from simulator.cim import Instance
 from simulator.content import noise
 from simulator.door_memory import memory_door
 from simulator.mishaps import mishap
 from simulator.virtual_machine import PAUSED, RUNNING, Vm
 from simulator.world import World
+from unit.simulator.provider_calls import query
 from unit.simulator.windows_machines import run
 
 WORLD = """
@@ -98,3 +100,30 @@ def test_a_backup_that_leaves_no_room_for_the_checkpoint_pauses_the_vm(world: Wo
     ended = run(world.machine("hv01"), "wbadmin start backup -backupTarget:E: -hyperv:app01 -quiet")
     assert ended.code != 0
     assert vm_of(world).state == PAUSED
+
+
+LINUX = """
+name: linux
+hosts:
+  - {name: hv01, address: 127.23.0.2, volumes: [{letter: C, size: 60G}, {letter: D, size: 20G}]}
+vms:
+  - name: web02
+    host: hv01
+    disks: [{slot: "scsi 0:0", vhd: 'D:\\VMs\\web02\\os.vhdx', size: 24M}]
+    guest: {address: 127.23.1.2, os: linux}
+"""
+
+
+def test_a_linux_guest_tells_what_its_kvp_daemon_tells_and_has_no_winrm_door(tmp_path: Path) -> None:
+    world = World.from_yaml(LINUX, tmp_path)
+    try:
+        row = query(world.machine("hv01"), "SELECT * FROM Msvm_KvpExchangeComponent")[0]
+        items = row.get("GuestIntrinsicExchangeItems")
+        assert isinstance(items, list)
+        told = {str(item.get("Name")): str(item.get("Data")) for item in items if isinstance(item, Instance)}
+        assert not world.machine("web02").answers
+    finally:
+        world.close()
+    assert (told["OSName"], told["OSMajorVersion"], told["OSVersion"]) == ("Debian GNU/Linux", "12", "6.1.0")
+    assert "OSPlatformId" not in told
+    assert told["NetworkAddressIPv4"] == "127.23.1.2"
