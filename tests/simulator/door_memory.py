@@ -87,7 +87,7 @@ def exchange(machine: Any, who: Caller | None, data: bytes) -> Reply:
         rules = rules_of(getattr(machine, "world", machine))
         reply = rules.around(endpoint, who, data)
         vm = getattr(machine, "vm", None)
-        if machine.kind == "guest" and vm is not None and vm.critical:
+        if vm is not None and vm.critical:
             raise Dropped(f"{machine.name} was paused in the middle of the exchange", executed=True)
         return reply
 
