@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
+from ..plugin_utils._backup.comparison_job import DetachedComparer
 from ..plugin_utils._change import guard_of, hands_of, plan_diff
 from ..plugin_utils._guard import Guard, NoGuard
 from ..plugin_utils._hyperv import Registry, utc_now
@@ -55,7 +56,7 @@ class ActionModule(HypervAction):
             "file_system": {"type": "str", "choices": ["NTFS", "ReFS"], "default": "NTFS"},
             "allocation_unit": {"type": "int", "choices": [4096, 65536], "default": 65536},
             "reserve": {"type": "bytes", "default": "1G"},
-            "verify": {"type": "str", "choices": ["quick"], "default": "quick"},
+            "verify": {"type": "str", "choices": ["quick", "full"], "default": "quick"},
             "accept_full_allocation": {"type": "bool", "default": False},
             "accept_full_scsi": {"type": "bool", "default": False},
             "accept_seen_elsewhere": {"type": "bool", "default": False},
@@ -96,7 +97,12 @@ class ActionModule(HypervAction):
                 hands,
                 clock=lambda: utc_now(client),
                 landed=lambda: setattr(run, "changed", True),
-                options=Options(force=arguments["force"], shutdown_timeout_s=float(arguments["shutdown_timeout"])),
+                options=Options(
+                    force=arguments["force"],
+                    shutdown_timeout_s=float(arguments["shutdown_timeout"]),
+                    every_byte=arguments["verify"] == "full",
+                    comparer=DetachedComparer(client),
+                ),
             )
             record = migration.run()
         slots = {disk.slot for disk in plan.disks}
@@ -159,6 +165,7 @@ def _request(arguments: t.Mapping[str, t.Any]) -> Request:
         accept_full_scsi=arguments["accept_full_scsi"],
         accept_seen_elsewhere=arguments["accept_seen_elsewhere"],
         discard_writes_since=arguments["discard_writes_since"],
+        every_byte=arguments["verify"] == "full",
     )
 
 
@@ -211,6 +218,8 @@ def _vhd(disk: DiskMigration) -> dict[str, t.Any]:
         "size_bytes": disk.size_bytes,
         "outcome": disk.outcome or None,
         "stage": disk.stage,
+        "verified": disk.verified or None,
+        "sha256": disk.sha256,
         "guest_disk": disk.guest_disk,
     }
 

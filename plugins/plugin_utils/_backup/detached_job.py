@@ -321,6 +321,14 @@ class DetachedJobs:
             )
         return self.look(run_id, [exit_code, *files])
 
+    def stop(self, run_id: str) -> bool:
+        """End the program of a run, and with it the run; whether it was active. Not for what a service goes on with."""
+        task = self._tasks.state(TASK_FOLDER, check_run_id(run_id))
+        if task is None or not task.is_active:
+            return False
+        self._tasks.stop(TASK_FOLDER, run_id)
+        return True
+
     def forget(self, run_id: str) -> bool:
         """Remove the task of a finished run; whether there was one. An active one is left alone."""
         task = self._tasks.state(TASK_FOLDER, check_run_id(run_id))

@@ -13,7 +13,8 @@ Not here: which disk has which number at the moment (`host_disks`), whether the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from .._wsman import CimInstance, CimPath, OutcomeUnknown, Value, WsmanFault
@@ -23,6 +24,7 @@ from .errors import HypervError, JobFailed, Precondition
 from .guest_disks import partition_record
 from .guest_model import GuestPartition
 from .host import read_virtual_hard_disk
+from .host_disks import STORAGE_CODES, row_path
 from .jobs import HYPERV_CODES, JOB_STARTED, VANISHED, Hands, JobStatus, act, look_until, pause, read_job
 from .model import PARTITION_STYLES, VirtualHardDisk, word
 from .schema import STORAGE, VIRTUALIZATION
@@ -279,19 +281,46 @@ def mounted_image(client: CimClient, path: str) -> CimPath | None:
     return image if isinstance(image, CimPath) else None
 
 
-def layout_of_image(
-    client: CimClient, path: str, hands: Hands, *, guid: str | None, signature: int | None
-) -> DiskLayout:
-    """Mount a virtual hard disk read-only and without letters, read its layout, and take it away again in any case.
+@contextlib.contextmanager
+def mounted_read_only(
+    client: CimClient,
+    path: str,
+    hands: Hands,
+    *,
+    guid: str | None,
+    signature: int | None,
+    keep: bool = False,
+    leave_on: frozenset[str] = frozenset(),
+) -> Iterator[CimInstance]:
+    """A virtual hard disk mounted read-only and without letters, as its row of MSFT_Disk; taken away again afterwards.
 
     Args:
         guid, signature: of the disk that was copied. While a disk with one of them is online on the host, nothing is
             mounted: Windows could hold one of the two back, or write a new identity (windows-storage 6.4).
+        keep: use a mount that is there; otherwise it was left behind by a run that was broken off, and goes first.
+        leave_on: kinds of errors after which it stays, because somebody still reads it.
 
     Raises: Precondition `identity_online`; HypervError `not_observed`.
     """
-    if mounted_image(client, path) is not None:
-        dismount(client, path, hands)  # left behind by a run that was broken off
+    is_mounted = mounted_image(client, path) is not None
+    if is_mounted and not keep:
+        dismount(client, path, hands)
+        is_mounted = False
+    what = f"Mounting {path} read-only"
+    try:
+        if not is_mounted:
+            _refuse_twin(client, path, guid, signature)
+            arguments: dict[str, Value] = {"Path": path, "AssignDriveLetter": False, "ReadOnly": True}
+            act(client, IMAGE_SERVICE, "AttachVirtualHardDisk", arguments, hands, what=what)
+        yield look_until(lambda: disk_of_image(client, path), hands, what=what)
+    except BaseException as error:
+        if getattr(error, "kind", "") not in leave_on:
+            dismount(client, path, hands)
+        raise
+    dismount(client, path, hands)
+
+
+def _refuse_twin(client: CimClient, path: str, guid: str | None, signature: int | None) -> None:
     twin = next((row for row in client.query(STORAGE, "MSFT_Disk") if _is_online_twin(row, guid, signature)), None)
     if twin is not None:
         raise Precondition(
@@ -299,14 +328,21 @@ def layout_of_image(
             f"{path} is not mounted for its verification, because disk {int_of(twin, 'Number')} (UniqueId "
             f"{text_of(twin, 'UniqueId').strip()}) has the same identity and is online on the host; take it offline.",
         )
-    arguments: dict[str, Value] = {"Path": path, "AssignDriveLetter": False, "ReadOnly": True}
-    what = f"Mounting {path} read-only"
-    try:
-        act(client, IMAGE_SERVICE, "AttachVirtualHardDisk", arguments, hands, what=what)
-        row = look_until(lambda: _disk_at(client, path), hands, what=what)
-        return disk_layout(client, row)
-    finally:
-        dismount(client, path, hands)
+
+
+def take_image_offline(client: CimClient, path: str, hands: Hands) -> None:
+    """Let Windows leave a mounted file's disk alone, so that a disk with the same identity may come; its bytes stay readable."""
+    row = disk_of_image(client, path)
+    if row is None or row.get("IsOffline") is True:
+        return
+    what = f"Taking the disk of {path} offline"
+    act(client, row_path(row), "Offline", {}, hands, what=what, codes=STORAGE_CODES)
+
+    def is_offline() -> bool | None:
+        now = disk_of_image(client, path)
+        return True if now is not None and now.get("IsOffline") is True else None
+
+    look_until(is_offline, hands, what=what)
 
 
 def dismount(client: CimClient, path: str, hands: Hands) -> bool:
@@ -337,7 +373,7 @@ def disk_layout(client: CimClient, row: CimInstance) -> DiskLayout:
     )
 
 
-def _disk_at(client: CimClient, path: str) -> CimInstance | None:
+def disk_of_image(client: CimClient, path: str) -> CimInstance | None:
     """The disk that the mounted file became: its Location is the file's path (hyperv-wmi 5.4)."""
     rows = client.query(STORAGE, "MSFT_Disk")
     return next((row for row in rows if text_of(row, "Location").strip().casefold() == path.casefold()), None)

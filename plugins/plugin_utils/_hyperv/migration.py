@@ -20,13 +20,15 @@ from typing import Any
 
 from . import image_service as images
 from .cim_access import CimClient, bool_of
+from .copy_verification import CopyVerification
 from .destination_volume import prepare_volume, wipe
+from .disk_comparison import Comparer
 from .disk_selector import DiskSelector
 from .errors import HypervError, Precondition
 from .host import observe_host
 from .host_disks import act_on_disk, read_disk, read_lun, rescan
 from .host_files import delete_own_file, file_at, rename_file
-from .image_service import DiskLayout, disk_layout, layout_of_image
+from .image_service import DiskLayout, disk_layout
 from .jobs import Hands
 from .migration_record import DiskMigration, MigrationRecord, MigrationStore
 from .migration_steps import MigrationPlan, Situation, Step, original_is_attached
@@ -103,10 +105,18 @@ def refresh_grown_luns(client: CimClient, record: MigrationRecord | None, hands:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How the steps are done. `force` turns the VM off when its guest does not shut down within `shutdown_timeout_s`."""
+    """How the steps are done.
+
+    Attributes:
+        force: turns the VM off when its guest does not shut down within `shutdown_timeout_s`.
+        every_byte: compare every byte of a copy (`verify: full`), not only what CIM tells.
+        comparer: does that, and ends what another run began of it.
+    """
 
     force: bool = False
     shutdown_timeout_s: float = 900.0
+    every_byte: bool = False
+    comparer: Comparer | None = None
 
 
 class Migration:
@@ -292,7 +302,7 @@ class Migration:
             size_bytes=disk.size_bytes,
             sector_bytes=disk.sector_bytes if disk.sector_bytes != 512 else None,
         )
-        self._save(disk, stage="copied", job=None)
+        self._save(disk, stage="copied", job=None, verified="", sha256=None)
 
     def _copied_from(self, disk: DiskMigration) -> str | None:
         """The source as the image service takes it, proven right before; None for an empty VHD."""
@@ -328,6 +338,8 @@ class Migration:
             )
         for _unused in range(2):
             images.wait_for_others(self._client, self._hands, what=what)
+            if file_at(self._client, disk.work_path) is not None:
+                self._let_go(disk)
             delete_own_file(self._client, disk.work_path, self._hands)
             source = self._copied_from(disk)
             if source is None:
@@ -359,24 +371,19 @@ class Migration:
         )
 
     def _verify(self, step: Step) -> None:
-        disk = self._disk(step)
-        images.validate(self._client, disk.work_path, self._hands)
-        images.check_image(self._client, disk.work_path, format_name=disk.format, size_bytes=disk.size_bytes)
-        if disk.layout is not None:
-            found = layout_of_image(
-                self._client,
-                disk.work_path,
-                self._hands,
-                guid=disk.layout.guid,
-                signature=disk.layout.signature,
-            )
-            differences = disk.layout.differences(found)
-            if differences:
-                raise Precondition(
-                    "vhd_differs",
-                    f"{disk.work_path} is not a copy of the disk at {disk.slot.describe()}: {'; '.join(differences)}.",
-                    {"differences": differences},
-                )
+        disk, options = self._disk(step), self._options
+        if disk.comparison is not None and not options.every_byte:
+            disk = self._let_go(disk)
+        # Every run id names the record's revision, so that none is ever used twice.
+        run_id = f"verify-{self._record.vm_id.lower()}-{disk.slot.controller_number}-{disk.slot.controller_location}"
+        disk = CopyVerification(
+            self._client,
+            disk,
+            self._hands,
+            comparer=options.comparer if options.every_byte else None,
+            save=self._save,
+            run_id=lambda: f"{run_id}-{self._record.revision}",
+        ).verify()
         self._save(disk, stage="verified")
 
     def _name(self, step: Step) -> None:
@@ -453,8 +460,9 @@ class Migration:
             return
         try:
             copying = [disk for disk in began if disk.job and _is_active(self._client, disk.job)]
-            if copying:
-                _add_to(error, "The copy goes on and VM stays off: run again to attach to it, or roll back.")
+            if copying or kind == "comparison_timeout":
+                what = "copy" if copying else "comparison"
+                _add_to(error, f"The {what} goes on and the VM stays off: run again to attach to it, or roll back.")
                 return
             self._put_all_back(began, str(error))
         except Exception as second:  # noqa: BLE001  # the first error is the one to tell; this one is told with it
@@ -463,8 +471,8 @@ class Migration:
         _add_to(error, "The VM has its disks back as they were, and the migration can be run again.")
 
     def _put_all_back(self, disks: Sequence[DiskMigration], problem: str) -> None:
-        for disk in _past(disks):
-            images.dismount(self._client, disk.work_path, self._hands)
+        for one in _past(disks):
+            disk = self._let_go(one)
             detach_vhd_if_there(self._client, self._record.vm_id, disk.slot, disk.target_path, self._hands)
             if disk.stage in ("verified", "named", "attached") and file_at(self._client, disk.target_path) is not None:
                 rename_file(self._client, disk.target_path, disk.work_path, self._hands)  # no copy of what comes next
@@ -472,6 +480,17 @@ class Migration:
             stage = "planned" if disk.leg == "staging" else "prepared"
             self._save(disk, stage=stage, job=None, problem=problem[:500])
         self._end_downtime()
+
+    def _let_go(self, disk: DiskMigration) -> DiskMigration:
+        """End what a broken-off verification may still have open: the comparison, and the mounts that it read."""
+        if disk.comparison is not None and self._options.comparer is not None:
+            self._hands.should_stop()
+            self._options.comparer.stop(disk.comparison)
+            disk = self._save(disk, comparison=None)
+        images.dismount(self._client, disk.work_path, self._hands)
+        if disk.leg == "growth":
+            images.dismount(self._client, str(disk.staging_path), self._hands)
+        return disk
 
     def _attach_original(self, disk: DiskMigration) -> None:
         if disk.leg == "new":
@@ -499,8 +518,8 @@ class Migration:
         vm_id = self._record.vm_id
         if disk.job is not None:
             images.cancel_copy(self._client, disk.job, self._hands, what=f"Copying {disk.slot.describe()}")
-        for path in (disk.work_path, disk.target_path):
-            images.dismount(self._client, path, self._hands)
+        disk = self._let_go(disk)
+        images.dismount(self._client, disk.target_path, self._hands)
         view = observe_host(self._client, vms=[vm_id]).to_dict()
         vm_disk = Situation(view=view).vm_disk_at(disk.slot)
         to_staging = disk.wiped

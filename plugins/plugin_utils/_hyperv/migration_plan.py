@@ -82,7 +82,10 @@ class _Planner(MigrationChecks):
         if left:
             self.check_vm(left)
         return MigrationPlan(
-            disks=tuple(disks), steps=tuple(present_steps(disks, recorded=self._at.record, vm=self._at.vm))
+            disks=tuple(disks),
+            steps=tuple(
+                present_steps(disks, recorded=self._at.record, vm=self._at.vm, every_byte=self._request.every_byte)
+            ),
         )
 
     def _disk(self, wanted: Wanted) -> DiskMigration | None:

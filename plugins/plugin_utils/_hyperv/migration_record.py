@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
+from .._wsman.errors import shortened
 from .errors import HypervError
 from .guest_model import GuestPartition
 from .image_service import DiskLayout
@@ -54,6 +55,9 @@ class DiskMigration:
         cut_over: since when the VM may have written to the VHD of this leg; ISO text of the host's clock.
         staging_cut_over: the same of the leg `staging`, once the leg `growth` has begun.
         wiped: whether the source's content may be gone from the LUN.
+        verified: how the file was verified, `quick` or `full`; "" while it is not.
+        sha256: of every byte of source and VHD, after `full`.
+        comparison: run id of the comparison of both at the moment.
         problem: the sentence of the last failure.
     """
 
@@ -80,6 +84,9 @@ class DiskMigration:
     cut_over: str | None = None
     staging_cut_over: str | None = None
     wiped: bool = False
+    verified: str = ""
+    sha256: str | None = None
+    comparison: str | None = None
     problem: str = ""
 
     @property
@@ -137,6 +144,31 @@ def same_slot(one: Slot, other: Slot) -> bool:
     )
 
 
+_TOP: Mapping[str, tuple[type, ...]] = {
+    "vm_id": (str,),
+    "vm_name": (str,),
+    "revision": (int,),
+    "automatic_start_action": (str, type(None)),
+    "was_running": (bool, type(None)),
+    "downtime_began": (str, type(None)),
+    "pass_through": (dict,),
+    "disks": (list,),
+}
+_OF_A_DISK: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ("mode", "leg", "stage", "outcome", "format", "file_system", "path", "verified", "problem"), (str,)
+    ),
+    **dict.fromkeys(
+        ("drive_letter", "staging_path", "job", "cut_over", "staging_cut_over", "sha256", "comparison"),
+        (str, type(None)),
+    ),
+    **dict.fromkeys(("size_bytes", "sector_bytes", "allocation_unit", "reserve_bytes"), (int,)),
+    **dict.fromkeys(("source", "destination", "guest_disk"), (dict, type(None))),
+    "free_bytes": (int, type(None)),
+    "wiped": (bool,),
+}
+
+
 # --- Reading -------------------------------------------------------------------------------------------------------
 
 
@@ -150,11 +182,14 @@ def from_json(text: str, *, what: str) -> MigrationRecord:
             raise ValueError(f"{len(data['disks'])} disks")
         known = {item.name for item in fields(MigrationRecord)}
         given = {name: value for name, value in data.items() if name in known}
+        wrong = [name for name, kinds in _TOP.items() if name in given and not _is_one_of(given[name], kinds)]
+        if wrong or not all(isinstance(value, str) for value in given.get("pass_through", {}).values()):
+            raise ValueError(f"{', '.join(wrong) or 'pass_through'} of the wrong type")
         return MigrationRecord(**{**given, "disks": tuple(_disk(item) for item in data["disks"])})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise HypervError(
             "migration_unreadable",
-            f"The record of {what} in the host's registry cannot be used ({error}); it was written by another version of "
+            f"The record of {what} in the host's registry cannot be used ({shortened(str(error))}); it was written by another version of "
             f"this collection, or damaged. Look at HKLM\\{MIGRATIONS_BASE}, and migrate nothing before it is understood.",
         ) from error
 
@@ -162,12 +197,22 @@ def from_json(text: str, *, what: str) -> MigrationRecord:
 def _disk(data: object) -> DiskMigration:
     known = {item.name for item in fields(DiskMigration)}
     given = {name: value for name, value in _mapping(data).items() if name in known}
+    of_a_wrong_type = [
+        name for name, kinds in _OF_A_DISK.items() if name in given and not _is_one_of(given[name], kinds)
+    ]
+    if of_a_wrong_type:
+        raise ValueError(f"a disk with {', '.join(of_a_wrong_type)} of the wrong type")
     disk = DiskMigration(**{**given, "slot": Slot(**_mapping(given["slot"])), "layout": _layout(given.get("layout"))})
     words = ((disk.leg, LEGS), (disk.stage, STAGES), (disk.outcome, OUTCOMES))
     wrong = [word for word, allowed in words if word not in allowed]
-    if wrong or not isinstance(disk.size_bytes, int) or not isinstance(disk.path, str):
-        raise ValueError(f"a disk with {wrong or 'no size or path'}")
+    if wrong:
+        raise ValueError(f"a disk with {wrong}")
     return disk
+
+
+def _is_one_of(value: object, kinds: tuple[type, ...]) -> bool:
+    """As JSON has them: a truth value is no number."""
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
 def _layout(data: object) -> DiskLayout | None:

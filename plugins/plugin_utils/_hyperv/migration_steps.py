@@ -54,6 +54,7 @@ class Request:
     accept_full_scsi: bool = False
     accept_seen_elsewhere: bool = False
     discard_writes_since: str | None = None
+    every_byte: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +201,11 @@ def source_text(disk: DiskMigration) -> str:
 
 
 def present_steps(
-    disks: Sequence[DiskMigration], *, recorded: MigrationRecord | None, vm: Mapping[str, Any]
+    disks: Sequence[DiskMigration],
+    *,
+    recorded: MigrationRecord | None,
+    vm: Mapping[str, Any],
+    every_byte: bool = False,
 ) -> list[Step]:
     """What is left until every one of these disks is a VHD at its slot, in the order in which it is done.
 
@@ -218,11 +223,12 @@ def present_steps(
         if disk.leg != "staging" and not disk.is_past("prepared"):
             steps += _preparation(disk)
     if not any(needs_downtime(disk, vm) for disk in left):
-        return [*steps, *_per_disk(left, _MAKING, vm_off=False), _close(left)]
+        return [*steps, *_per_disk(left, _making(every_byte), vm_off=False), _close(left)]
     before_cut_over = [disk for disk in left if disk.cut_over is None]
     if before_cut_over:
         steps += _downtime_begins(recorded, vm)
-        steps += _per_disk(before_cut_over, _DOWNTIME, vm_off=True)
+        table = (("detached", _detach), *_making(every_byte))
+        steps += _per_disk(before_cut_over, table, vm_off=True)
         steps.append(
             Step(kind="cut_over", sentence="write down that the VM uses the VHD from now on", needs_vm_off=True)
         )
@@ -346,6 +352,19 @@ def _verify(disk: DiskMigration) -> Step:
     )
 
 
+def _compare(disk: DiskMigration) -> Step:
+    if disk.leg == "new":
+        return _verify(disk)
+    return Step(
+        kind="verify",
+        sentence=(
+            f"verify {disk.target_path} under its temporary name, read-only and without letters, and compare every byte with "
+            f"{source_text(disk)} by Windows PowerShell on the host: about {estimated_hours(disk.size_bytes)} h more"
+        ),
+        copied_bytes=disk.size_bytes,
+    )
+
+
 def _name(disk: DiskMigration) -> Step:
     return Step(kind="name", sentence=f"give the file its name {disk.target_path}")
 
@@ -354,13 +373,9 @@ def _attach(disk: DiskMigration) -> Step:
     return Step(kind="attach", sentence=f"attach {disk.target_path} at {disk.slot.describe()}")
 
 
-_MAKING: tuple[tuple[str, _Maker], ...] = (
-    ("copied", _copy),
-    ("verified", _verify),
-    ("named", _name),
-    ("attached", _attach),
-)
-_DOWNTIME: tuple[tuple[str, _Maker], ...] = (("detached", _detach), *_MAKING)
+def _making(every_byte: bool) -> tuple[tuple[str, _Maker], ...]:
+    verify = _compare if every_byte else _verify
+    return (("copied", _copy), ("verified", verify), ("named", _name), ("attached", _attach))
 
 
 def runs_elsewhere(disk: DiskMigration) -> bool:

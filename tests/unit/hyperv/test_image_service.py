@@ -210,6 +210,11 @@ class Mounts:
         return 0, {}
 
 
+def layout_of(store: CimStore) -> DiskLayout:
+    with image_service.mounted_read_only(store, WORK, Hands(), guid=GUID, signature=None) as row:
+        return image_service.disk_layout(store, row)
+
+
 def test_a_layout_is_read_from_a_read_only_mount_that_is_taken_away_again(store: CimStore) -> None:
     mounts = Mounts(store)
     (partition,) = layout().partitions
@@ -223,7 +228,7 @@ def test_a_layout_is_read_from_a_read_only_mount_that_is_taken_away_again(store:
         GptType=partition.gpt_type,
         Guid=partition.guid,
     )
-    found = image_service.layout_of_image(store, WORK, Hands(), guid=GUID, signature=None)
+    found = layout_of(store)
     assert layout().differences(found) == []
     assert not mounts.mounted
 
@@ -233,7 +238,7 @@ def test_nothing_is_mounted_while_a_disk_of_the_same_identity_is_online(store: C
     store.add(STORAGE, "MSFT_Disk", ObjectId="lun", Number=3, UniqueId="X", Guid=GUID.upper(), IsOffline=False)
 
     def look() -> Any:
-        return image_service.layout_of_image(store, WORK, Hands(), guid=GUID, signature=None)
+        return layout_of(store)
 
     assert kind_of(look) == "identity_online"
     assert not mounts.mounted
@@ -242,7 +247,7 @@ def test_nothing_is_mounted_while_a_disk_of_the_same_identity_is_online(store: C
 def test_a_mount_that_an_interrupted_run_left_is_taken_away_first(store: CimStore) -> None:
     mounts = Mounts(store)
     mounts.attach(image_service.IMAGE_SERVICE, {"AssignDriveLetter": False, "ReadOnly": True})
-    image_service.layout_of_image(store, WORK, Hands(), guid=GUID, signature=None)
+    layout_of(store)
     assert not mounts.mounted
 
 
