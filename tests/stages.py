@@ -139,7 +139,7 @@ def e2e() -> None:
 
 
 def gates() -> None:
-    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "-m", "gates", "tests/e2e")
+    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "-m", "gates", "tests/e2e", "tests/faults")
 
 
 STAGES = {"lint": lint, "docs": docs, "sanity": sanity, "units": units, "e2e": e2e}

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / ".build" / "faults"
 REGISTERED = (
     diskshadow,
+    export,
     reverse_restore,
     vhd_migration,
 )  # modules whose scenarios join the register when they are imported

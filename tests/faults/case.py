@@ -35,7 +35,7 @@ from .effects import Effect, is_busy
 from .invariants import BASE, Glance, no_secret, nobody_left_quiesced, nothing_runs
 from .one_process import Command, Done
 from .stage import Stage, Watch
-from .state import essence, fingerprint, without_ids
+from .state import essence, fingerprint, job_files, without_ids
 
 RERUNS = 3
 AUDIT = 211
@@ -356,6 +356,8 @@ def texts(stage: Stage, runs: list[Command]) -> dict[str, str]:
         if machine.scheduler is not None:
             found[f"the tasks of {machine.name}"] = repr([vars(task.definition) for task in machine.scheduler.tasks()])
             found[f"the registry of {machine.name}"] = _registry_text(machine)
+            found[f"the processes of {machine.name}"] = repr([one.command_line for one in machine.processes._processes])
+            found[f"the files of {machine.name}"] = repr(list(job_files(machine)))
     return found
 
 

@@ -68,6 +68,7 @@ class Effect:
         only_job: no other exchanges are tried.
         of_the_wire: only this exchange is harmed; the world is not.
         of_the_world: something happens to a machine before the exchange; the exchange itself is not harmed.
+        only_named: only scenarios that name their effects may have it.
         only_method: it is tried where the description of the exchange begins with this, behind the machine's name.
     """
 
@@ -80,6 +81,7 @@ class Effect:
     of_the_wire: bool = False
     of_the_world: bool = False
     only_method: str = ""
+    only_named: bool = False
     needs_stopped_vm: bool = False
     needs_running_vm: bool = False
 
@@ -322,6 +324,8 @@ EFFECTS: tuple[Effect, ...] = (
     ),
     Effect(
         name="restart_host_down",
+        of_the_world=True,
+        only_named=True,
         needs_stopped_vm=True,
         others=24,
         text="the same, while the VM is off",

@@ -252,5 +252,68 @@ def nothing_runs(world: Any) -> Iterator[str]:
             yield f"a backup still runs on {machine.name}"
 
 
+_ALWAYS = "after every exchange"
 #: The list of issue 5, one by one: (what must hold, when it is looked at, by what).
-CHECKED: tuple[tuple[str, str, str], ...] = ()
+CHECKED: tuple[tuple[str, str, str], ...] = (
+    (
+        "no LUN online on any host while it is attached to a VM",
+        _ALWAYS,
+        "`as_windows_allows` (`World.check`), every scenario",
+    ),
+    ("no disk in two slots or two VMs", _ALWAYS, "`as_windows_allows`, every scenario"),
+    (
+        "no VM runs on the source after the copy began",
+        _ALWAYS,
+        "`never_on_a_source_that_was_given_up`, `never_both`, migrations",
+    ),
+    (
+        "no VM resumes from saved state after a disk under it changed",
+        _ALWAYS,
+        "`as_windows_allows` (`World.incidents`, kept for ever), every scenario",
+    ),
+    ("no guest left quiesced once the rerun has ended", "at the end", "`nobody_left_quiesced`, backups with hooks"),
+    (
+        "at every moment an intact copy of every guest byte: backup",
+        _ALWAYS,
+        "`disks_not_written`: no LUN is written. Virtual hard disks of the running guest are its own to write; that both can be got "
+        "back from the versions, byte by byte, is looked at at the end",
+    ),
+    (
+        "at every moment an intact copy of every guest byte: migration",
+        _ALWAYS,
+        "`one_whole_copy`, `source_not_written`",
+    ),
+    (
+        "restore: the set's bytes survive",
+        _ALWAYS,
+        "`set_survives`: no file on a backup target changes; restores from wsb",
+    ),
+    (
+        "restore: data not named for overwriting is never written",
+        _ALWAYS,
+        "`others_not_written`, `kept_not_written` (`World.written_since`)",
+    ),
+    (
+        "restore: the VM never runs on another disk than its own",
+        _ALWAYS,
+        "`runs_on_its_own_disk`; not for what an operator or a restart starts in the same moment",
+    ),
+    ("no version deleted by us", _ALWAYS, "`no_version_deleted`; `no_copy_deleted` for shadow copies"),
+    (
+        "no second backup job for the same set",
+        _ALWAYS,
+        "`no_run_started_twice`, `no_second_job_for_a_phase`, `no_job_beside_another`; `one_recovery_at_a_time` for restores",
+    ),
+    ("a set called good has what it says; a closed one stays closed", _ALWAYS, "`good_is_good`, `closed_stays_closed`"),
+    (
+        "registry records readable",
+        _ALWAYS,
+        "`records_readable`, and whoever looks at leases and migrations reads them all",
+    ),
+    (
+        "no secret in any log, result, process list or file",
+        "at the end of every case that is played",
+        "`no_secret`: screen and results of every run, definitions of our tasks, our registry, command lines of processes, files of "
+        "our jobs",
+    ),
+)

@@ -33,6 +33,7 @@ class Planted:
     text: str
     changes: tuple[tuple[str, str, str], ...]
     arguments: tuple[str, ...]
+    scenario: str = "two_phase_backup"
     is_harmless: bool = False
 
 
@@ -53,7 +54,7 @@ PLANTED: tuple[Planted, ...] = (
                 "    done = all(todo.phase == 'host' for todo in what_is_left(item).phases)\n",
             ),
         ),
-        arguments=("--effect", "fault", "--kind", "change"),
+        arguments=("--effect", "fault", "--passes", "changes"),
     ),
     Planted(
         name="no_lease_check",
@@ -71,7 +72,16 @@ PLANTED: tuple[Planted, ...] = (
                 "            if claim.is_held:",
             ),
         ),
-        arguments=("--effect", "overtaken", "--effect", "two_at_once", "--kind", "change", "--every", "4"),
+        arguments=(
+            "--effect",
+            "overtaken",
+            "--effect",
+            "two_at_once",
+            "--passes",
+            "changes",
+            "--passes",
+            "two at changes",
+        ),
     ),
     Planted(
         name="never_attached",
@@ -83,7 +93,7 @@ PLANTED: tuple[Planted, ...] = (
                 "    number = len(attempts) + max(1, item.revision)\n",
             ),
         ),
-        arguments=("--effect", "killed", "--kind", "change"),
+        arguments=("--effect", "killed", "--passes", "changes"),
     ),
     Planted(
         name="resend",
@@ -102,7 +112,45 @@ PLANTED: tuple[Planted, ...] = (
                 "    def _act_once(",
             ),
         ),
-        arguments=("--effect", "drop_after", "--effect", "timeout_after", "--kind", "change"),
+        arguments=("--effect", "drop_after", "--effect", "timeout_after", "--passes", "changes"),
+    ),
+    Planted(
+        name="start_before_remap",
+        text="the restored VM is started before its pass-through disk is remapped",
+        scenario="reverse_restore_kept",
+        changes=(
+            (
+                "roles/reverse_restore/tasks/host_phase.yml",
+                "- name: Attach every pass-through disk where it was, by its identity\n",
+                "- name: Start the VM\n"
+                "  hyperv.passthrough.vm_state:\n"
+                '    vm: "{{ reverse_restore_plan.vm.id }}"\n'
+                "    state: running\n"
+                '    lease: "{{ reverse_restore_lease }}"\n'
+                '  delegate_to: "{{ hyperv_host }}"\n'
+                "\n"
+                "- name: Attach every pass-through disk where it was, by its identity\n",
+            ),
+        ),
+        arguments=("--effect", "killed", "--passes", "changes"),
+    ),
+    Planted(
+        name="no_identity_check",
+        text="a LUN is attached by the number that its disk had, and nobody looks whether it is that LUN",
+        scenario="reverse_restore_kept",
+        changes=(
+            (
+                "plugins/plugin_utils/_hyperv/passthrough.py",
+                "    return _prove(client, look_until(look, hands, what=what), slot, lun, hands)\n",
+                "    return _required(look_until(look, hands, what=what), slot)\n",
+            ),
+            (
+                "plugins/plugin_utils/_hyperv/passthrough.py",
+                "    plan.check()\n    if not plan.steps:\n        return _required(view, slot)\n    drive",
+                "    if not plan.steps:\n        return _required(view, slot)\n    drive",
+            ),
+        ),
+        arguments=("--effect", "restart_host", "--effect", "restart_host_down", "--passes", "changes"),
     ),
 )
 
@@ -134,7 +182,7 @@ def run(planted: Planted, folder: Path, *more: str) -> dict[str, object]:
         "PYTHONPATH": str(copy / "tests"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [sys.executable, "-m", "faults", "--results", str(results), "--scenario", "two_phase_backup"]
+    command = [sys.executable, "-m", "faults", "--results", str(results), "--scenario", planted.scenario]
     done = subprocess.run(
         [*command, *planted.arguments, *more], cwd=copy, env=environment, check=False, capture_output=True, text=True
     )
@@ -149,6 +197,7 @@ def run(planted: Planted, folder: Path, *more: str) -> dict[str, object]:
     return {
         "fault": planted.name,
         "text": planted.text,
+        "scenario": planted.scenario,
         "cases": len(found),
         "caught": caught,
         "example": example,

@@ -161,6 +161,9 @@ def _scenario(
             _outcomes(mine),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    left = [f"`{effect}`" for effect in BY_NAME if effect not in there and not BY_NAME[effect].only_named]
+    if left:
+        lines += ["", f"Effects that this scenario leaves out: {', '.join(left)}."]
     names = sorted({kind for one in results for kind in one.kinds})
     said = ", ".join(f"`{one}`" for one in names) or "none"
     return [*lines, "", f"Errors that a run stopped with on the way: {said}.", ""]

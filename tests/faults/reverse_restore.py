@@ -19,6 +19,7 @@ from backup_scene import host_text, vm_text
 from simulator.mishaps import mishap
 
 from .invariants import (
+    FOLDER,
     Glance,
     as_windows_allows,
     closed_stays_closed,
@@ -81,6 +82,12 @@ def _look(world: Any) -> Mapping[str, Any]:
     return {
         "runs on": _disk(vm) if vm is not None and vm.running else LUN,
         "set": _stored(world),
+        "recoveries": sum(
+            len(task.runs)
+            for host in world.hosts
+            for task in host.scheduler.tasks()
+            if "_restore." in task.name and task.folder.strip("\\") == FOLDER
+        ),
         "written": world.written_since(world.backed_up) if hasattr(world, "backed_up") else {},
     }
 
@@ -106,6 +113,11 @@ def set_survives(before: Glance, now: Glance) -> Iterator[str]:
         yield "files of the backup were written"
 
 
+def one_recovery_at_a_time(_before: Glance, now: Glance) -> Iterator[str]:
+    if now.more["recoveries"] > 1:
+        yield f"{now.more['recoveries']} recoveries of ours run on one machine"
+
+
 def others_not_written(_before: Glance, now: Glance) -> Iterator[str]:
     if now.more["written"].get(OTHER):
         yield f"LUN {OTHER}, which is not the VM's, was written"
@@ -123,6 +135,7 @@ INVARIANTS = (
     closed_stays_closed,
     runs_on_its_own_disk,
     set_survives,
+    one_recovery_at_a_time,
     others_not_written,
 )
 

@@ -34,7 +34,8 @@ from .scenarios import Scenario, hooks_in, inventory_of
 WORLD = "world"
 MEMORY = Path("/dev/shm")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGES = frozenset(
+# Those of shutil come before it opens a folder: what it does then is relative to that folder, not to the current one.
+_CHANGES = frozenset({"shutil.rmtree", "shutil.move", "shutil.copytree", "shutil.copyfile"}) | frozenset(
     {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "os.utime", "os.link", "os.symlink"}
 )
 

@@ -193,6 +193,13 @@ def _more(world: Any) -> Any:
     ]
 
 
+def job_files(machine: Any) -> Iterator[bytes]:
+    """Contents of what our jobs have left."""
+    for name, size in _files(machine, JOBS):
+        volume, path = machine.resolve(name)
+        yield volume.files.open(path).read_at(0, size)
+
+
 def _files(machine: Any, folder: str) -> Iterator[tuple[str, int]]:
     """Names and sizes of what our jobs have left."""
     try:
@@ -208,4 +215,4 @@ def _files(machine: Any, folder: str) -> Iterator[tuple[str, int]]:
             yield f"{folder}\\{name}", entry.size
 
 
-__all__ = ["essence", "fingerprint", "without_ids"]
+__all__ = ["essence", "fingerprint", "job_files", "without_ids"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.effects import EFFECTS
+from faults.__main__ import REGISTERED
 from faults.invariants import (
     EVERYWHERE,
     Glance,
@@ -23,9 +23,13 @@ from faults.invariants import (
     records_readable,
 )
 from faults.planted import PLANTED, Planted
-from faults.state import without_ids
+from faults.scenarios import SCENARIOS
+from faults.state import essence, without_ids
 
 TESTS = Path(__file__).resolve().parents[1]
+#: In `make test`; the others take longer and run in `make gates`.
+QUICK = ("two_phase_backup", "reverse_restore_kept", "vhd_migration_finalized")
+assert REGISTERED
 
 
 def faults(*words: str) -> subprocess.CompletedProcess[str]:
@@ -42,14 +46,31 @@ def sliced(scenario: str, folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in results.read_text().splitlines()]
 
 
-@pytest.mark.e2e
-def test_a_few_of_all_faults_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    found = sliced("two_phase_backup", tmp_path)
-    assert {one["effect"] for one in found} == {effect.name for effect in EFFECTS if not effect.needs_stopped_vm}
+def ends_well(scenario: str, folder: Path) -> None:
+    found = sliced(scenario, folder)
+    assert {"killed", "orphaned", "overtaken"} <= {one["effect"] for one in found}
     assert [one for one in found if one["findings"]] == []
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("scenario", QUICK)
+def test_a_few_of_all_faults_end_as_if_nothing_had_happened(scenario: str, tmp_path: Path) -> None:
+    ends_well(scenario, tmp_path)
+
+
+@pytest.mark.e2e
+@pytest.mark.gates
+@pytest.mark.parametrize(
+    "scenario", [one for one in SCENARIOS if one not in QUICK and not SCENARIOS[one].only_while_job]
+)
+def test_a_few_of_all_faults_end_as_if_nothing_had_happened_in_the_longer_scenarios(
+    scenario: str, tmp_path: Path
+) -> None:
+    ends_well(scenario, tmp_path)
+
+
+@pytest.mark.e2e
+@pytest.mark.gates
 def test_a_rerun_waits_for_the_backup_of_a_killed_run_that_keeps_the_vm_saved(tmp_path: Path) -> None:
     (killed,) = sliced("two_phase_backup_saved", tmp_path)
     assert (killed["effect"], killed["outcome"], killed["findings"]) == ("killed", "same", [])
@@ -110,3 +131,45 @@ def test_a_request_is_the_same_request_when_only_its_message_has_a_new_id() -> N
     other = b"<a:MessageID>uuid:5A1C0A7F-6E0D-4E43-9E0F-8E7B3B1B6C22</a:MessageID><x>1</x>"
     assert without_ids(one) == without_ids(other)
     assert without_ids(one) != without_ids(other.replace(b"<x>1", b"<x>2"))
+
+
+def test_results_are_the_same_when_only_sentences_ids_and_times_differ() -> None:
+    one = {
+        "error": {"kind": "quota", "sentence": "too many"},
+        "msg": "a",
+        "at": "2026-10-01T20:00:00Z",
+        "changed": True,
+    }
+    other = {
+        "error": {"kind": "quota", "sentence": "far too many"},
+        "msg": "b",
+        "at": "2026-10-02T20:00:00Z",
+        "changed": True,
+    }
+    assert essence(one) == essence(other)
+    assert essence(one) != essence({**other, "changed": False})
+    assert essence(one) != essence({**other, "error": {"kind": "fault"}})
+
+
+@pytest.mark.parametrize(
+    "how", ["shutil.rmtree('world/a')", "open('world/a/b', 'w').close()", "os.remove('world/a/b')"]
+)
+def test_a_fork_that_writes_leaves_the_files_of_its_trunk_alone(how: str, tmp_path: Path) -> None:
+    (tmp_path / "world" / "a").mkdir(parents=True)
+    (tmp_path / "world" / "a" / "b").write_text("kept")
+    lines = (
+        "import os, pathlib, shutil",
+        "from faults.stage import Stage",
+        "stage = Stage.__new__(Stage)",
+        "stage.folder = pathlib.Path.cwd()",
+        "stage.share_world()",
+        how,
+        "print(stage.own, os.path.exists('world/a/b') and os.path.getsize('world/a/b'))",
+        "stage.leave()",
+    )
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split() in (["True", "0"], ["True", "False"]), done.stderr
+    assert (tmp_path / "world" / "a" / "b").read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["world"]
