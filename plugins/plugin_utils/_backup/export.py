@@ -41,9 +41,11 @@ from .._hyperv.vm_export import (
     name_checkpoint,
     remove_checkpoint,
     start_export,
+    stop_export,
     wait_for_merge,
 )
 from .._hyperv.vm_power import find_power
+from .detached_job import check_run_id
 from .engine import (
     BackupRequest,
     BackupResult,
@@ -255,7 +257,7 @@ class VmExports:
 
         Raises: `BackupError`: `busy_vm` while another run exports this VM, and kinds of `refusals`.
         """
-        record = self._records.read(run_id)
+        record = self._records.read(check_run_id(run_id))
         attached = record is not None
         if record is None:
             self._clean_up(str(request.vm_id))
@@ -525,31 +527,42 @@ class VmExports:
 
     def run(self, run_id: str, request: BackupRequest, waiting: Waiting) -> BackupResult:
         """Start or attach, wait for the end, clean up, and judge it. Raises: `BackupError` `wait_timeout`."""
-        self._hands = dataclasses.replace(waiting, progress=self._hands.progress)
-        job = self.start(run_id, request)
-        seen = wait_for(lambda: self.status(job, request), waiting, what=f"export {run_id}")
-        if not seen.is_finished:
-            raise BackupError(
-                "wait_timeout",
-                f"The export {run_id} still runs after {waiting.timeout_s:.0f} s; it goes on, and running this again attaches to it.",
-            )
-        return self.result(job, request)
+        self._hands = waiting
+        try:
+            job = self.start(run_id, request)
+            seen = wait_for(lambda: self.status(job, request), waiting, what=f"export {run_id}")
+            if seen.is_finished:
+                return self.result(job, request)
+        except HypervError as err:
+            if err.kind != "job_timeout":
+                raise
+        raise BackupError(
+            "wait_timeout",
+            f"The export {run_id} still runs after {waiting.timeout_s:.0f} s; it goes on, and running this again attaches to it.",
+        )
 
     def versions(self, run_id: str, target: str) -> Sequence[str]:
-        """Run ids of our exports to a target that succeeded and still have their definition."""
-        root = parse_target(target, folders=True).root.casefold() + "\\"
+        """Run ids of our exports to a target (or to the run's own folder) that succeeded and still are whole."""
+        root = parse_target(target, folders=True).root.casefold()
         found = []
         for known in self._records.run_ids():
             record = self._records.read(known)
             if record is None or record["stage"] != _ENDED or record["outcome"]["kind"]:
                 continue
             folder = str(record["folder"])
-            if folder.casefold().startswith(root) and not problems_of(self._client, folder, str(record["vm_id"]), ()):
+            if not f"{folder}\\".casefold().startswith(f"{root}\\"):
+                continue
+            if not problems_of(self._client, folder, str(record["vm_id"]), disks_of(record)):
                 found.append(known)
         return tuple(found)
 
     def stop(self, job: Job) -> None:
-        """Nothing: Hyper-V's export job of a VM that is exported ends by itself, and what it leaves is cleaned up then."""
+        """End the export's job, which the record proves to be this run's; what it leaves, `result` or the next run removes."""
+        record = self._records.read(job.run_id)
+        if record is None or record["stage"] != _EXPORTING or not record.get("job"):
+            return
+        if self._job_end(record)[0] is None:
+            stop_export(self._client, str(record["job"]), self._hands)
 
     @staticmethod
     def _failed(job: Job, kind: str, message: str, evidence: Mapping[str, Any]) -> BackupResult:

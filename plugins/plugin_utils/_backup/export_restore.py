@@ -12,15 +12,16 @@ The order keeps one intact copy of every byte at every moment. Each disk is firs
 this restore, and checked; then an existing VM is removed (its configuration was exported); then old files step aside and the
 new ones take their names; then the VM is imported and realised; only then the old files are deleted. The export itself is
 only read. The copies are made by Hyper-V's own conversion of a virtual hard disk into one of the same format and type: it is a
-job of the host, which goes on without us and can be asked after, reads a share as the computer account, and makes the folder it
-writes to; CIM_DataFile.Copy has no job, no progress and no way to a share. A copy gets a new id, by which the guest would take
+job of the host, which goes on without us and can be asked after, and it reads a share as the computer account;
+CIM_DataFile.Copy has no job, no progress and no way to a share. Only a folder that is missing, as on a host that was built anew, is
+made by a program (`md`, as a small job of the host), because no CIM method makes one. A copy gets a new id, by which the guest would take
 its disk for another one, so that the old id is put back.
 
 What proves a success: every disk of the export stands at its place with its size and id, and the VM is realised there. What an
 interrupted restore leaves: a record (its stages are written first), copies with `.restoring` in their name, old files with
 `.replaced`, a planned VM. The same restore goes on from there; only what carries its mark is ever deleted.
 
-Facts: hyperv-wmi 5, 7.5. Assumptions: `_hyperv.vm_import`; that the host makes missing folders of a copy.
+Facts: hyperv-wmi 5, 7.5, backup-engines 5. Assumptions: `_hyperv.vm_import`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from .._hyperv.vm_import import (
 )
 from .._hyperv.vm_power import discard_saved_state, find_power
 from .._hyperv.vm_settings import delete_vm
+from .detached_job import DetachedJobs, Step, argument, check_run_id
 from .engine import (
     Deletion,
     Job,
@@ -63,6 +65,7 @@ from .export_folder import (
     definition_file,
     disk_file,
     disks_of,
+    has_directory,
     is_on_share,
     is_ours,
     listed_files,
@@ -74,6 +77,7 @@ from .retention import CANNOT
 from .target import parse_target
 
 RESTORES_KEY = "ExportRestores"
+_OUT, _RC = "folder.txt", "folder-rc.txt"
 _COPYING, _REPLACING, _IMPORTING, _TIDYING, _ENDED = "copying", "replacing", "importing", "tidying", "ended"
 
 
@@ -188,7 +192,7 @@ class ExportRestores:
 
     def start(self, run_id: str, request: RestoreRequest, *, again: bool = False) -> Job:
         """Begin to copy the first disk, or attach to a run that the host knows. Raises: `BackupError` kinds of `refusals`."""
-        record = None if again else self._records.read(run_id)
+        record = None if again else self._records.read(check_run_id(run_id))
         folder = self._folder(request)
         if record is not None:
             return Job(run_id=run_id, engine=NAME, target=folder, attached=True)
@@ -307,8 +311,30 @@ class ExportRestores:
         delete_own_file(self._client, copy, self._hands)
         return False
 
+    def _make_folder(self, run_id: str, path: str) -> None:
+        """The folder of a disk, which a rebuilt host lacks. No CIM method makes one, so that a small job of the host does."""
+        folder = path.rpartition("\\")[0]
+        if has_directory(self._client, folder):
+            return
+        jobs, name = DetachedJobs(self._client), f"{run_id}.folder"
+        self._hands.should_stop()
+        try:
+            jobs.run_small(
+                name,
+                (Step(command=f"md {argument(folder)}", output=_OUT, exit_code=_RC),),
+                f"folder {folder}",
+                exit_code=_RC,
+                files=[_OUT],
+                waiting=self._hands,
+            )
+        finally:
+            jobs.discard(name)
+        if not has_directory(self._client, folder):
+            raise HypervError("copy_wrong", f"the folder {folder} is not on the host and could not be made there")
+
     def _copy(self, run_id: str, source: str, copy: str, disk: ExportedDisk) -> None:
         what = f"copying {disk.file}"
+        self._make_folder(run_id, copy)
         self._remember(run_id, copy, "")
         done, job_id = start_copy(
             self._client, source, copy, disk.format or "VHDX", self._hands, type_name=disk.type or "fixed"

@@ -361,7 +361,10 @@ _VIRTUALIZATION_CLASSES = (
         "Msvm_ConcreteJob",
         keys="InstanceID",
         properties=_JOB,
-        methods="GetErrorEx(out string[] Errors)",
+        methods="""
+        GetErrorEx(out string[] Errors)
+        RequestStateChange(in uint16 RequestedState, in datetime TimeoutPeriod)
+        """,
     ),
     _class(
         VIRTUALIZATION,

@@ -23,7 +23,7 @@ from datetime import datetime
 from .._wsman import CimInstance, CimPath, OutcomeUnknown, Value, object_path
 from .cim_access import CimClient, any_of, invoke_checked, query_filtered, text_of, texts_of, time_of
 from .host_topology import owner_of
-from .jobs import HYPERV_CODES, JOB_STARTED, Hands, JobStatus, act, look_until, read_job
+from .jobs import HYPERV_CODES, JOB_STARTED, VANISHED, Hands, JobStatus, act, look_until, read_job
 from .machine import machine_facts
 from .model import CHECKPOINT_TYPES
 from .passthrough import MANAGEMENT_SERVICE, setting_path
@@ -41,6 +41,7 @@ _VIRTUAL_HARD_DISK = "microsoft:hyper-v:virtual hard disk"
 _SNAPSHOT = "microsoft:hyper-v:snapshot"
 _RECOVERY = 32768  # SnapshotType (hyperv-wmi 7.1)
 _ONE_FOR_BACKUP, _MERGE = 3, 1  # CopySnapshotConfiguration, BackupIntent (hyperv-wmi 7.3, 7.4)
+_KILL = 5  # RequestedState of a job (hyperv-wmi 4.3)
 CONSISTENCY = {"application": 1, "crash": 2}
 GUEST_BACKUP = {"full": 1, "copy": 2}
 
@@ -207,3 +208,15 @@ def start_export(
 def look_at_export(client: CimClient, job_id: str) -> JobStatus:
     """The job of an export now; state `vanished` when the host does not know it any more."""
     return read_job(client, CimPath(VIRTUALIZATION, "Msvm_ConcreteJob", {"InstanceID": job_id}))
+
+
+def stop_export(client: CimClient, job_id: str, hands: Hands) -> None:
+    """Ask the host to end the job of an export (hyperv-wmi 4.3); it shows as killed or terminated when it has."""
+    path = CimPath(VIRTUALIZATION, "Msvm_ConcreteJob", {"InstanceID": job_id})
+    act(client, path, "RequestStateChange", {"RequestedState": _KILL}, hands, what="Ending an export")
+
+    def ended() -> bool | None:
+        status = read_job(client, path)
+        return True if status.has_failed or status.is_done or status.state == VANISHED else None
+
+    look_until(ended, hands, what="Ending an export")

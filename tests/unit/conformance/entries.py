@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from unit.conformance.engine_site import EngineSite
+from unit.conformance.export_site import Export
 from unit.conformance.wsb_site import WsbInAGuest, WsbOnAHost
 
 ENTRIES: tuple[type[EngineSite], ...] = (
+    Export,
     WsbOnAHost,
     WsbInAGuest,
 )
