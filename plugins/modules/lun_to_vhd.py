@@ -158,10 +158,11 @@ options:
         (disk GUID or signature, and every partition) is that of the source. It does not prove every byte of the content, which the copy
         job of the host vouches for.
       - >-
-        V(full) besides reads every byte of the source and of the VHD on the host, compares them, and returns the SHA-256 that both have. The
-        VM is off meanwhile, for about as long as the copy took. No CIM method reads a disk's bytes, so that this level alone starts
-        Windows' own C(powershell.exe), as a one-off scheduled task of the SYSTEM account with a short script of this collection, which opens
-        both disks for reading only. The source is the offline LUN, or the staging VHD in the second half of V(in_place), mounted read-only.
+        V(full) besides reads every byte of the source and of the VHD on the host, compares them, and returns the SHA-256 that both have.
+        The VM is off meanwhile, for about as long as the copy took. No CIM method reads a disk's bytes, so that this level alone starts
+        Windows' own C(powershell.exe), as a one-off scheduled task of the SYSTEM account with a short script of this collection, which
+        opens both disks for reading only. The source is the offline LUN, or the staging VHD in the second half of V(in_place), mounted
+        read-only.
       - >-
         Where Windows PowerShell may not run such a script (AppLocker, constrained language mode), V(full) fails with
         C(error.kind=powershell_unavailable), and the VM gets its disk back as after any failed verification.
@@ -292,7 +293,8 @@ plan:
       type: int
 downtime:
   description: >-
-    C(class) (V(none), V(short) without a copy, V(copy)), C(copied_bytes) (those that V(verify=full) compares included) while the VM is off, and C(estimated_hours) at 100 MiB/s.
+    C(class) (V(none), V(short) without a copy, V(copy)), C(copied_bytes) (those that V(verify=full) compares included) while the VM is
+    off, and C(estimated_hours) at 100 MiB/s.
   returned: always
   type: dict
 fit:
@@ -338,8 +340,8 @@ notes:
   elements: str
 vhd:
   description: >-
-    The VHD of each disk with C(slot), C(path), C(format), C(size_bytes), C(outcome), C(stage), C(verified) (V(quick) or V(full), V(null) while
-    it is not) and C(sha256) (of every byte of the source and of the VHD, after V(full)).
+    The VHD of each disk with C(slot), C(path), C(format), C(size_bytes), C(outcome), C(stage), C(verified) (V(quick) or V(full), V(null)
+    while it is not) and C(sha256) (of every byte of the source and of the VHD, after V(full)).
   returned: always
   type: list
   elements: dict
