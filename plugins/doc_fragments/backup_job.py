@@ -15,6 +15,11 @@ options:
         else; a name that looks like a secret is refused.
     type: dict
     default: {}
+  engine_answers:
+    description: >-
+      What roles of the operator answered in this run, for engine V(command) driven by roles; the roles of this collection fill it. Never
+      recorded.
+    type: dict
   target:
     description:
       - Where to write, as seen from the machine that is backed up; a drive letter such as V(E:), a volume GUID path, or a share.

@@ -23,6 +23,11 @@ options:
   engine_options:
     description: Options of the O(engine) in place of those that the set recorded, when something has moved since.
     type: dict
+  engine_answers:
+    description: >-
+      What roles of the operator answered in this run, for engine V(command) driven by roles; the roles of this collection fill it. Never
+      recorded.
+    type: dict
   target:
     description: Where the backup lies now, as seen from the machine that restores, when it is not where it was written.
     type: str

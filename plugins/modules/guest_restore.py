@@ -77,7 +77,8 @@ EXAMPLES = r"""
 RETURN = r"""
 jobs:
   description: >-
-    The jobs on the machine, one per restored volume, each with C(run_id), C(volume), C(state), C(percent), C(attached) and C(evidence).
+    The jobs on the machine, one per restored volume, each with C(run_id), C(volume), C(state), C(percent), C(attached),
+    C(request) and C(evidence).
   returned: always
   type: list
   elements: dict

@@ -91,6 +91,11 @@ job:
     attached:
       description: True when the job was there already and nothing was started.
       type: bool
+    request:
+      description: >-
+        What is restored, with C(version), C(target), C(machine), C(item), C(onto) and C(replace), for engines that are driven by roles.
+        Not in check mode.
+      type: dict
 version:
   description: The version that was restored, proven by exit code and event log; V(null) until then.
   returned: always

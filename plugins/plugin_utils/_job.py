@@ -32,6 +32,7 @@ if t.TYPE_CHECKING:
 #: Options of both tasks; documented in the fragment backup_job. Which engines there are, a task says for its phase.
 OPTIONS: Mapping[str, Mapping[str, t.Any]] = {
     "engine_options": {"type": "dict", "default": {}},
+    "engine_answers": {"type": "dict"},
     "target": {"type": "str", "required": True},
     "set_id": {"type": "str", "required": True},
     "attempt": {"type": "int", "default": 1},
@@ -63,7 +64,9 @@ class BackupJob:
     ) -> None:
         arguments = run.arguments
         self._entry = engine_named(arguments["engine"])
-        self._options = self._entry.options(arguments["engine_options"], phase)
+        self._options = self._entry.answered(
+            self._entry.options(arguments["engine_options"], phase), arguments["engine_answers"]
+        )
         self._entry.target_kind(arguments["target"])
         self._run = run
         self._guard = guard

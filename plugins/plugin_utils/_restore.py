@@ -40,6 +40,7 @@ OPTIONS: Mapping[str, Mapping[str, t.Any]] = {
     "set": {"type": "dict", "required": True},
     "restore_id": {"type": "str", "default": "r1"},
     "engine_options": {"type": "dict"},
+    "engine_answers": {"type": "dict"},
     "target": {"type": "str"},
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 86400},
@@ -86,7 +87,9 @@ class RestoreJobs:
         )
         self._entry = engine_named(arguments["engine"] or attempt.engine)
         given = arguments["engine_options"]
-        self._options = self._entry.options(attempt.engine_options if given is None else given, phase)
+        self._options = self._entry.answered(
+            self._entry.options(attempt.engine_options if given is None else given, phase), arguments["engine_answers"]
+        )
         if arguments["target"]:
             self._entry.target_kind(arguments["target"])
         self.engine: RestoreEngine = self._entry.restore(
@@ -151,7 +154,20 @@ class RestoreJobs:
         if not job.attached:
             self._run.changed = True
         status = self.engine.status(job, request)
-        return {"run_id": run_id, "state": status.state, "percent": status.percent, "attached": job.attached}
+        return {
+            "run_id": run_id,
+            "state": status.state,
+            "percent": status.percent,
+            "attached": job.attached,
+            "request": {
+                "version": request.version,
+                "target": request.target,
+                "machine": request.machine,
+                "item": request.item,
+                "onto": request.onto,
+                "replace": request.replace,
+            },
+        }
 
     def finish(
         self, tried: Tried, request: RestoreRequest, waiting: Waiting, volume: int | None = None

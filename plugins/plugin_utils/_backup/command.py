@@ -9,6 +9,7 @@ Responsible for what a product is asked to back up and for telling success from 
 
 What proves success: the exit code means `succeeded` or `warning`, AND the answer to this very run id names a version, AND that
 version was not listed before the run, AND the product's own listing, asked afterwards, has it with the VM or every volume in it.
+Driven by roles, the listing has to name our run id instead: a rerun asks the role again, when the version may be there already.
 
 What an interrupted run leaves is the product's; nothing of it is used. The next attempt has another run id. On the machine stay
 the task and the folder of the run, by which a rerun finds it.
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .command_exchange import asked, items_named
+from .command_exchange import ListAnswer, asked, items_named
 from .command_options import NAME, CommandOptions
 from .command_runs import RC, CommandRuns, Said
 from .engine import BackupRequest, BackupResult, Capabilities, Job, JobStatus, Refusal, TargetQuestion, Waiting
@@ -95,7 +96,7 @@ class CommandBackup(CommandRuns):
         """
         facts = _facts(request)
         steps = self._steps("start", run_id, run_id, request.target, facts)
-        if self.known(run_id) == "unknown":
+        if self.known(run_id) == "unknown" and not self._options.roles:
             self._before(run_id, request)
         return self._begin(run_id, steps, request.target, f"Backup {run_id} of {request.label}")
 
@@ -138,11 +139,18 @@ class CommandBackup(CommandRuns):
         )
         self._list_of(self._finished(listing), listing)
 
+    def _list_before(self, job: Job) -> ListAnswer:
+        """A role is asked anew by every rerun; there the run id in the listing tells whose a version is."""
+        if self._options.roles:
+            return ListAnswer(run_id=job.run_id, versions=())
+        listing = job.run_id + BEFORE_SUFFIX
+        return self._list_of(self._finished(listing), listing)
+
     def _proven(
         self, job: Job, request: BackupRequest, said: Said, version: str, evidence: dict[str, Any]
     ) -> BackupResult:
         try:
-            before = self._list_of(self._finished(job.run_id + BEFORE_SUFFIX), job.run_id + BEFORE_SUFFIX)
+            before = self._list_before(job)
             listed = self._listed(job.run_id, job.target, version=version, **asked(_items(request))).find(version)
         except BackupError as err:
             return self._failed(job, err.kind, str(err).rstrip("."), evidence)
@@ -153,8 +161,8 @@ class CommandBackup(CommandRuns):
             return self._failed(
                 job, "not_listed", f"the product names version {version}, but does not list it", evidence
             )
-        if listed.run_id is not None and listed.run_id != job.run_id:
-            message = f"the product lists version {version} as one of run {listed.run_id}"
+        if listed.run_id != job.run_id and (listed.run_id is not None or self._options.roles):
+            message = f"the product lists version {version} as one of run {listed.run_id or '(none)'}"
             return self._failed(job, "not_ours", message, evidence)
         named = items_named(listed, _items(request))
         missing = [item for item in _items(request) if item not in named]

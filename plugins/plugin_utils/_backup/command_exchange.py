@@ -77,8 +77,16 @@ class ListAnswer:
 
 def request_text(action: str, run_id: str, facts: Mapping[str, Any]) -> str:
     """A request as one line that `echo` prints unharmed inside our command line."""
-    data = {"format": FORMAT, "version": VERSION, "action": action, "run_id": run_id, **facts}
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=True)
+    return _for_echo({"format": FORMAT, "version": VERSION, "action": action, "run_id": run_id, **facts})
+
+
+def answer_text(answer: Mapping[str, Any]) -> str:
+    """What a role answered, as one line that `echo` prints unharmed inside our command line."""
+    return _for_echo(answer)
+
+
+def _for_echo(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=True, default=str)
     text = _ESCAPE.sub(lambda match: "\\u0022" if match[1] == '"' else match[0], text)
     return _FOR_CMD.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 

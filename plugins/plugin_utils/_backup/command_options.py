@@ -7,6 +7,9 @@
 Responsible for reading `engine_options`, for the placeholders of a command and for the command line that it becomes. Not
 responsible for running it (`command_runs.py`) or for what its files say (`command_exchange.py`).
 
+A product that is driven from elsewhere (a director, a REST API) is given by roles instead: the collection's own roles include
+them on the controller and hand their answers to the tasks, which never run a role themselves.
+
 A command is a list of arguments, never a text that a shell would take apart. Placeholders such as `{run_id}` may stand anywhere
 in an argument. A batch file is started by `call`, which is the only way back from it.
 """
@@ -41,7 +44,8 @@ PLACEHOLDERS: Mapping[str, frozenset[str]] = {
     "delete": _ALWAYS | {"machine", "version"},
 }
 _FLAGS = ("application_consistent", "incremental", "concurrent", "restores_elsewhere", "remote_vhds", "checkpoints")
-_KNOWN = frozenset({*ACTIONS, *_FLAGS, "exit_codes", "file_systems"})
+ROLES = ("start", "list", "restore")
+_KNOWN = frozenset({*ACTIONS, *_FLAGS, "exit_codes", "file_systems", "roles"})
 _FILE_SYSTEMS = frozenset({"NTFS", "REFS"})
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]+)\}")
@@ -51,15 +55,25 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _BATCH = (".cmd", ".bat")
+_ROLE = re.compile(r"[A-Za-z0-9_.-]{1,200}", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommandOptions:
-    """`commands`: action -> its arguments. `exit_codes`: exit code -> what it means; every other one is a failure."""
+    """What the operator says of the product.
+
+    Attributes:
+        commands: action -> its arguments.
+        roles: action -> name of a role; either these or commands.
+        answers: action -> what its role answered in this run; never recorded.
+        exit_codes: exit code -> what it means; every other one is a failure.
+    """
 
     phase: Phase
     commands: Mapping[str, tuple[str, ...]]
     exit_codes: Mapping[int, str]
+    roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    answers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     file_systems: frozenset[str] = _FILE_SYSTEMS
     application_consistent: bool = False
     incremental: bool = False
@@ -72,7 +86,7 @@ class CommandOptions:
         return self.exit_codes.get(exit_code, "failed")
 
     def has(self, action: str) -> bool:
-        return action in self.commands
+        return action in self.commands or action in self.roles
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -87,7 +101,10 @@ def parse_options(given: Mapping[str, Any], phase: Phase) -> CommandOptions:
     if unknown:
         raise _bad(f"has no option {', '.join(unknown)}; it has {', '.join(sorted(_KNOWN))}")
     commands = {name: _command(name, given[name]) for name in ACTIONS if given.get(name) is not None}
-    lacking = [name for name in ("start", "list") if name not in commands]
+    roles = _roles(given.get("roles"))
+    if roles and commands:
+        raise _bad(f"takes roles or commands, not both; roles were given, and {', '.join(commands)}")
+    lacking = [name for name in ("start", "list") if name not in {**commands, **roles}]
     if lacking:
         raise _bad(
             f"needs {' and '.join(lacking)}: a run is only good when its version is listed afterwards; write each as a list, the "
@@ -96,7 +113,7 @@ def parse_options(given: Mapping[str, Any], phase: Phase) -> CommandOptions:
     systems = given.get("file_systems") or sorted(_FILE_SYSTEMS)
     if not isinstance(systems, (list, tuple)) or not all(isinstance(one, str) for one in systems):
         raise _bad("takes file_systems as a list of names, such as [NTFS, ReFS]")
-    flags = {}
+    flags: dict[str, Any] = {}
     for name in _FLAGS:
         value = given.get(name)
         if value is not None and not isinstance(value, bool):
@@ -106,10 +123,21 @@ def parse_options(given: Mapping[str, Any], phase: Phase) -> CommandOptions:
     return CommandOptions(
         phase=phase,
         commands=commands,
+        roles=roles,
         exit_codes=_exit_codes(given.get("exit_codes")),
         file_systems=frozenset(one.upper() for one in systems),
         **flags,
     )
+
+
+def with_answers(options: CommandOptions, answers: Mapping[str, Any]) -> CommandOptions:
+    """The options with what roles answered in this run. Raises: `BackupError` `bad_option`."""
+    if not options.roles:
+        raise _bad("takes engine_answers only when it is driven by roles")
+    unknown = sorted(set(answers) - set(ROLES))
+    if unknown or not all(isinstance(one, Mapping) for one in answers.values()):
+        raise _bad(f"takes engine_answers as a mapping of {', '.join(ROLES)} to what their roles answered")
+    return dataclasses.replace(options, answers=dict(answers))
 
 
 def command_line(command: Sequence[str], values: Mapping[str, str]) -> str:
@@ -158,6 +186,17 @@ def _command(name: str, value: Any) -> tuple[str, ...]:
     if not any("{answer}" in word or "{request}" in word for word in words):
         raise _bad(f"needs {{answer}} or {{request}} among the arguments of {name}: how else could it answer")
     return tuple(words)
+
+
+def _roles(value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not value or set(value) - set(ROLES):
+        raise _bad(f"takes roles as a mapping of {', '.join(ROLES)} to names of roles")
+    for action, name in value.items():
+        if not isinstance(name, str) or not _ROLE.fullmatch(name):
+            raise _bad(f"takes the name of a role for {action}, not {name!r}")
+    return {str(action): str(name) for action, name in value.items()}
 
 
 def _exit_codes(value: Any) -> dict[int, str]:

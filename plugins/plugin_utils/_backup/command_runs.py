@@ -11,6 +11,9 @@ restored (`command_restore.py`), nor for shapes (`command_exchange.py`).
 A run may end with its `start` command, or go on in the product when that answers `running`; then `status` is asked until it has
 ended. What a product says is never better than the exit code of the command that said it.
 
+Driven by roles, the job of a run only writes down the request, and a second one the answer that the role gave, when our role hands
+it over; until then the run counts as running. So a rerun finds both, and a role is never asked twice for what has ended.
+
 An interrupted run (machine restarted, task removed) is a failure unless `status` still knows its run id: the product may have
 gone on without us.
 """
@@ -27,6 +30,7 @@ from .command_exchange import (
     AnswerUnreadable,
     ListAnswer,
     RunAnswer,
+    answer_text,
     read_list_answer,
     read_run_answer,
     request_text,
@@ -38,6 +42,7 @@ from .errors import BackupError
 from .retention import CANNOT
 from .wbadmin_text import last_lines
 
+ANSWER_SUFFIX = ".answer"
 REQUEST, ANSWER, LOG, RC = "request.json", "answer.json", "log.txt", "rc.txt"
 MAX_LOG_BYTES = 256 * 1024
 NOT_FOUND = 9009  # cmd.exe: the program was not found
@@ -121,7 +126,8 @@ class CommandRuns:
         """What the machine knows of a run, by one look."""
         look = self._jobs.look(run_id)
         if look.is_done:
-            return "ended"
+            waits = self._options.roles and not self._jobs.look(run_id + ANSWER_SUFFIX).is_done
+            return "running" if waits else "ended"
         if not look.is_known:
             return "unknown"
         if look.is_pending:
@@ -180,6 +186,9 @@ class CommandRuns:
         self, action: str, run_id: str, folder_of: str, target: str, facts: Mapping[str, Any]
     ) -> tuple[Step, ...]:
         """Write the request, run the command. `facts`: of the request; texts among them are placeholders too."""
+        if self._options.roles:
+            text = request_text(action, run_id, {"phase": self._options.phase, "target": target, **facts})
+            return (Step(command=f"echo {text}", output=REQUEST, exit_code=RC),)
         folder = job_folder(folder_of)
         answer = f"{folder}\\{ANSWER}"
         facts = {"phase": self._options.phase, "target": target, **facts, "answer": answer}
@@ -220,8 +229,25 @@ class CommandRuns:
 
     def _listed(self, run_id: str, target: str, **facts: Any) -> ListAnswer:
         """Raises: `BackupError`: `command_missing`, `list_failed`, `answer_unreadable`, `helper_timeout`."""
+        if self._options.roles:
+            return self._list_by_role(run_id)
         look = self._small("list", run_id, target, facts)
         return self._list_of(look, run_id)
+
+    def _list_by_role(self, run_id: str) -> ListAnswer:
+        given = self._options.answers.get("list")
+        if given is None:
+            raise BackupError(
+                "list_failed",
+                f"What the product holds is not known: the role {self._options.roles['list']} was not asked, or set no "
+                "command_answer.",
+            )
+        try:
+            return read_list_answer(answer_text({**given, "run_id": run_id}).encode(), run_id)
+        except AnswerUnreadable as err:
+            raise BackupError(
+                "answer_unreadable", f"The answer of role {self._options.roles['list']} cannot be used: {err}."
+            ) from err
 
     def _list_of(self, look: JobLook, run_id: str) -> ListAnswer:
         exit_code, said = look.exit_code(RC), last_lines(look.files.get(LOG, b""))
@@ -266,6 +292,8 @@ class CommandRuns:
             )
         if not look.is_done:
             return Said(state="running")
+        if self._options.roles:
+            return self._said_by_role(job, action)
         said = judge(self._finished(job.run_id), action, job.run_id, self._options)
         if said.state not in ("pending", "running"):
             return said
@@ -277,6 +305,24 @@ class CommandRuns:
                 exit_code=said.exit_code,
             )
         return self._status_of(job, action, said)
+
+    def _said_by_role(self, job: Job, action: str) -> Said:
+        """What the role of a run answered: once it has ended it is written beside the run and stays what it is."""
+        role, kept = self._options.roles[action], job.run_id + ANSWER_SUFFIX
+        given = self._options.answers.get(action)
+        if not self._jobs.look(kept).is_done:
+            if not given or given.get("run_id") != job.run_id or given.get("state") in ("pending", "running"):
+                return Said(state="running", message=f"waiting for the answer of role {role}")
+            self._waiting.should_stop()
+            self._jobs.run_small(
+                kept,
+                (Step(command=f"echo {answer_text(given)}", output=ANSWER, exit_code=RC),),
+                f"answer of role {role}",
+                exit_code=RC,
+                files=[],
+                waiting=self._waiting,
+            )
+        return judge(self._finished(kept), f"role {role}", job.run_id, self._options)
 
     def _status_of(self, job: Job, action: str, begun: Said | None) -> Said:
         now = self._ask("status", job.run_id, job.target, {"job": self._job_of(begun), "of": action})

@@ -59,6 +59,7 @@ class EngineEntry:
             `host` of `disk_info`, for the tasks with what `probe` adds.
         backup, restore: make the two halves for a machine.
         probe: (client, machine) -> the machine's facts with what only this engine needs to know; one or two queries.
+        with_answers: (parsed options, engine_answers) -> the options with them, for an engine that is driven by roles.
         target_kind: `share` when every machine can reach what lies on that target, `volume` when only its own can; raises
             `TargetRefused` for a text that is no target of this engine.
     """
@@ -71,6 +72,7 @@ class EngineEntry:
     restore: Callable[[Workplace], RestoreEngine]
     probe: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] = _no_probe
     target_kind: Callable[[str], TargetKind] = _target_kind
+    with_answers: Callable[[Any, Mapping[str, Any]], Any] | None = None
 
     def options(self, given: Mapping[str, Any] | None, phase: Phase) -> Any:
         """What the engine makes of `engine_options`.
@@ -85,6 +87,14 @@ class EngineEntry:
             )
         refuse_secrets(given or {})
         return self.parse_options(given or {}, phase)
+
+    def answered(self, options: Any, answers: Mapping[str, Any] | None) -> Any:
+        """The options with what roles of the operator answered in this run. Raises: `BackupError` `bad_option`."""
+        if not answers:
+            return options
+        if self.with_answers is None:
+            raise BackupError("bad_option", f"The engine {self.name} takes no engine_answers.")
+        return self.with_answers(options, answers)
 
 
 def engine(name: str) -> EngineEntry:
@@ -187,6 +197,7 @@ _ENGINES: Mapping[str, EngineEntry] = {
             backup=command.CommandBackup,
             restore=command_restore.CommandRestore,
             target_kind=command.target_kind,
+            with_answers=command_options.with_answers,
         ),
         EngineEntry(
             name=export.NAME,

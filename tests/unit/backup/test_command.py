@@ -466,3 +466,70 @@ def test_a_listing_that_fails_is_no_answer(host):
     finish(host)
     mishap(host.world, "delete_file", machine="hv01", path=TOOL)
     assert host.restorer().listing("look", "E:", "HV01").versions is None
+
+
+# --- driven by roles ------------------------------------------------------------------------------------------------
+
+BY_ROLES: dict[str, Any] = {"roles": {"start": "site.start", "list": "site.list", "restore": "site.restore"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"roles": {"start": "a"}}, "list"),
+        ({"roles": {"start": "a", "list": "b", "status": "c"}}, "restore"),
+        ({"roles": {"start": "/tmp/a.yml", "list": "b"}}, "/tmp/a.yml"),
+        ({**OPTIONS, **BY_ROLES}, "not both"),
+    ],
+)
+def test_roles_that_cannot_be_meant_are_refused(given, word):
+    with pytest.raises(BackupError) as caught:
+        parse_options(given, "host")
+    assert word in str(caught.value)
+
+
+def by_roles(site: EngineSite, **answers: Any) -> Any:
+    entry = site.entry()
+    options = entry.answered(entry.options(BY_ROLES, "host"), answers)
+    return entry.backup(dataclasses.replace(site.workplace(), options=options))
+
+
+def listed(site: EngineSite, **changes: Any) -> dict[str, Any]:
+    return {"versions": [{"version": "7", "items": list(site.listed_items()), "run_id": site.run_id, **changes}]}
+
+
+def test_a_run_waits_until_its_role_has_answered_and_the_answer_stays(shared):
+    job = by_roles(shared).start(shared.run_id, shared.request())
+    assert by_roles(shared).known(shared.run_id) == "running"
+    theirs = {"run_id": "other.host.1", "version": "6"}
+    assert by_roles(shared, start=theirs).status(job, shared.request()).state == "running"
+    answer = {"run_id": shared.run_id, "version": "7", "snapshot_time": "2026-10-01T20:00:00Z"}
+    engine = by_roles(shared, start=answer, list=listed(shared))
+    result = engine.run(shared.run_id, shared.request(), shared.waiting())
+    assert (result.state, result.version) == ("succeeded", "7")
+    again = by_roles(shared, start={**answer, "version": "8"}, list=listed(shared))
+    assert again.known(shared.run_id) == "ended"
+    assert again.result(job, shared.request()).version == "7"
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [({"run_id": None}, "not_ours"), ({"run_id": "other"}, "not_ours"), ({"items": []}, "items_not_listed")],
+)
+def test_a_listing_by_a_role_has_to_name_our_run(shared, changes, kind):
+    answers = {"start": {"run_id": shared.run_id, "version": "7"}, "list": listed(shared, **changes)}
+    result = by_roles(shared, **answers).run(shared.run_id, shared.request(), shared.waiting())
+    assert (result.state, result.kind) == ("failed", kind)
+
+
+def test_without_a_listing_a_role_proves_nothing(shared):
+    answers = {"start": {"run_id": shared.run_id, "version": "7"}}
+    result = by_roles(shared, **answers).run(shared.run_id, shared.request(), shared.waiting())
+    assert (result.state, result.kind) == ("failed", "list_failed")
+
+
+def test_answers_are_for_roles_only(shared):
+    entry = shared.entry()
+    assert kind_of(lambda: entry.answered(entry.options(OPTIONS, "host"), {"start": {}})) == "bad_option"
+    wsb = engine_named("wsb")
+    assert kind_of(lambda: wsb.answered(wsb.options({}, "host"), {"start": {}})) == "bad_option"
