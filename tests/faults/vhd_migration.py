@@ -281,7 +281,7 @@ _MOVED = frozenset({"source_moved", "disks_moved", "unknown_disk", "slot_taken"}
 # What breaks the later scenarios: their steps are those of the first one, which gets all effects.
 _FEWER = (
     *("drop_after", "fault", "outage", "killed", "orphaned", "overtaken"),
-    *("restart_host", "restart_host_down", "turned_off", "turned_on"),
+    *("restart_host", "restart_host_down", "turned_off", "turned_on", "cim_job_fails_50", "cim_job_vanishes"),
 )
 
 VHD_MIGRATION = register(
@@ -299,6 +299,17 @@ VHD_MIGRATION = register(
         proof=_proof,
         invariants=(*ALWAYS, source_not_written),
         refusals=_MOVED,
+    )
+)
+
+# Compares every byte besides; what it does up to there is that of the first one.
+FULL = register(
+    dataclasses.replace(
+        VHD_MIGRATION,
+        name="vhd_migration_full",
+        text="the same with a comparison of every byte of LUN and VHD before the VM uses it",
+        variables={**COPY, "vhd_migration_verify": "full"},
+        effects=("drop_after", "fault", "outage", "killed", "orphaned", "overtaken", "restart_host_down", "turned_on"),
     )
 )
 
