@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
 from .._hyperv.errors import MethodFailed
@@ -42,8 +42,13 @@ DONE = "done.txt"
 ALREADY_THERE = 7  # exit code of a run whose folder was there
 MAX_COMMAND_CHARS = 8000  # cmd.exe takes 8191
 MAX_FILES_BYTES = 4 * 1024 * 1024
+KEPT_DAYS = 60  # what a finished backup has left on its machine, for people who look into it
+MAX_FORGOTTEN = 8  # at once, since their folders are removed on the same command line; a backup leaves about three
 
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,119}", re.ASCII)
+_OF_A_BACKUP = re.compile(
+    r"[0-9a-f]{8}-(\d{8}t\d{6}z)-[0-9a-z]{4,16}\.(?:guest|host)\.\d+(?:\.(?:items|list|stop))?", re.ASCII
+)
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}\.[a-z]{1,4}", re.ASCII)
 _EXIT_CODE = re.compile(rb"-?[0-9]{1,10}")
 _REFUSED = re.compile(r"[\x00-\x1f\x7f\"%!^]")
@@ -343,20 +348,33 @@ class DetachedJobs:
             self._tasks.remove(TASK_FOLDER, run_id)
         self.client.run(f"rd /s /q {job_folder(run_id)}")
 
-    def old_runs(self, before: datetime, *, keep: Iterable[str] = (), limit: int = 20) -> tuple[str, ...]:
-        """Our finished runs that last ran before a time (of the machine's clock); at most `limit` of them."""
-        kept = set(keep)
+    def forget_old(self, run_id: str) -> tuple[str, ...]:
+        """Remove the tasks of finished backups of generated sets that are `KEPT_DAYS` older than this run's set; a few at a time.
+
+        Returns those run ids, for `remove_folders`. Restores are kept: that one has ended is known from its task.
+        """
+        now = _opened(run_id)
+        if now is None:
+            return ()
         found = []
         for name in sorted(self._tasks.names(TASK_FOLDER)):
-            if name in kept or not _RUN_ID.fullmatch(name):
-                continue
-            task = self._tasks.state(TASK_FOLDER, name)
-            if task is None or task.is_active or task.last_run is None or task.last_run >= before:
-                continue
-            found.append(name)
-            if len(found) == limit:
-                break
+            then = _opened(name)
+            if then is not None and now - then > timedelta(days=KEPT_DAYS) and self.forget(name):
+                found.append(name)
+                if len(found) == MAX_FORGOTTEN:
+                    break
         return tuple(found)
+
+
+def _opened(run_id: str) -> datetime | None:
+    """When the set of a backup's run was opened, by its id; None for any other run."""
+    match = _OF_A_BACKUP.fullmatch(run_id)
+    if match is None:
+        return None
+    try:
+        return datetime.strptime(match[1], "%Y%m%dt%H%M%Sz").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
 
 
 def remove_folders(run_ids: Sequence[str]) -> tuple[Step, ...]:

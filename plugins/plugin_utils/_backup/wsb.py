@@ -26,8 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._hyperv.machine import processes_named, services_named
@@ -313,18 +312,23 @@ class WindowsServerBackup(WbadminRuns):
         """Nothing: what Windows Server Backup makes of a VM, only the run itself tells."""
         return ()
 
-    def start(self, run_id: str, request: BackupRequest, *, obsolete: Sequence[str] = (), again: bool = False) -> Job:
-        """Start a run, or attach to it when the machine knows its id.
+    def start(self, run_id: str, request: BackupRequest, *, again: bool = False) -> Job:
+        """Start a run, or attach to it when the machine knows its id. Tasks and folders of our backups of months ago go with it.
 
         Args:
-            obsolete: run ids of `clean_up`, whose folders this job removes at its end.
             again: the run ended as `busy`, so that nothing was backed up: start it anew under its id.
 
         Raises: `BackupError`: `busy` when another backup runs (nothing was started), and what the command line refuses.
         """
-        steps = (*backup_steps(request, run_id), *remove_folders(obsolete))
         place = run_target(parse_target(request.target), request.label, run_id).text
-        return self._begin(run_id, steps, place, f"Backup {run_id} of {request.label}", again=again)
+        return self._begin(
+            run_id,
+            backup_steps(request, run_id),
+            place,
+            f"Backup {run_id} of {request.label}",
+            again=again,
+            tidying=lambda: remove_folders(self._jobs.forget_old(run_id)),
+        )
 
     def status(self, job: Job, request: BackupRequest) -> JobStatus:
         """One look: task, files, and the log while it runs."""
@@ -414,9 +418,7 @@ class WindowsServerBackup(WbadminRuns):
         )
         return version_ids(look.files.get(_AFTER, b""))
 
-    def run(
-        self, run_id: str, request: BackupRequest, waiting: Waiting, *, obsolete: Sequence[str] = ()
-    ) -> BackupResult:
+    def run(self, run_id: str, request: BackupRequest, waiting: Waiting) -> BackupResult:
         """Start or attach, queue behind other backups, wait for the end, and judge it.
 
         `waiting.timeout_s` bounds queueing and running together. Raises: `BackupError`: `busy_timeout` when the machine was
@@ -426,15 +428,11 @@ class WindowsServerBackup(WbadminRuns):
             run_id,
             waiting,
             what=f"backup {run_id}",
-            begin=lambda again: self.start(run_id, request, obsolete=obsolete, again=again),
+            begin=lambda again: self.start(run_id, request, again=again),
             status=lambda job: self.status(job, request),
             not_begun="backup_not_started",
         )
         return self.result(job, request)
-
-    def clean_up(self, before: datetime, *, keep: Iterable[str] = ()) -> tuple[str, ...]:
-        """Remove the tasks of our finished runs that last ran before a time; pass the ids to `start` as `obsolete`."""
-        return tuple(run_id for run_id in self._jobs.old_runs(before, keep=keep) if self._jobs.forget(run_id))
 
     def stop(self, job: Job) -> None:
         """Stop our own running backup; refused when it cannot be told from somebody else's.

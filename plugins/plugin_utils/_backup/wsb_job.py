@@ -143,8 +143,21 @@ class WbadminRuns:
             return "pending"
         return "interrupted" if look.is_interrupted else "running"
 
-    def _begin(self, run_id: str, steps: Sequence[Step], place: str, description: str, *, again: bool) -> Job:
-        """Start a run, or attach to it when the machine knows its id; refused (`busy`) while another one runs."""
+    def _begin(
+        self,
+        run_id: str,
+        steps: Sequence[Step],
+        place: str,
+        description: str,
+        *,
+        again: bool,
+        tidying: Callable[[], Sequence[Step]] = tuple,
+    ) -> Job:
+        """Start a run, or attach to it when the machine knows its id; refused (`busy`) while another one runs.
+
+        Args:
+            tidying: asked only when a run will be started, for steps after its own.
+        """
         if again or not self._jobs.look(run_id).is_known:
             busy = self.is_busy()
             if busy:
@@ -154,6 +167,7 @@ class WbadminRuns:
                     "wait for its end. It is not ours and is left alone.",
                     {"processes": busy},
                 )
+            steps = (*steps, *tidying())
         attached = self._jobs.start(run_id, steps, description, again=again)
         return Job(run_id=run_id, engine=NAME, target=place, attached=attached)
 

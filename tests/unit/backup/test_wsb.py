@@ -715,17 +715,40 @@ def test_a_backup_of_somebody_else_is_not_stopped_for_ours(machine):
     assert RUN + ".stop" in machine.starts
 
 
-def test_only_old_finished_runs_of_ours_are_cleaned_up(machine):
-    engine = machine.engine()
-    engine.run(RUN, host_request(), machine.waiting())
-    engine.start("nightly.host.2", host_request())
-    machine.tasks["Somebody's Task"] = {"active": False, "ran": True, "xml": ""}
-    assert engine.clean_up(NOW - timedelta(days=7)) == ()
-    gone = engine.clean_up(NOW + timedelta(days=7), keep=[RUN])
-    assert gone == (RUN + ".items",)
-    assert sorted(machine.tasks) == ["Somebody's Task", RUN, "nightly.host.2"]
-    engine.start("nightly.host.3", host_request(), obsolete=gone)
-    assert f"rd /s /q {JOBS_FOLDER}\\{RUN}.items" in machine.tasks["nightly.host.3"]["xml"]
+def of_set(day: str, phase: str = "host", number: str = "1") -> str:
+    return f"285cea9b-{day}t190000z-0123abcd.{phase}.{number}"
+
+
+def test_a_new_backup_takes_the_tasks_and_folders_of_old_ones_with_it(machine):
+    old = [of_set("20260401"), of_set("20260401") + ".items", of_set("20260402", "guest")]
+    kept = [
+        of_set("20260629"),  # young
+        "nightly.host.1",  # of a set that the operator named: its age is not known
+        "285cea9b-20260401t190000z-0123abcd.restore.r1.host.1",  # a restore that ended is known by it
+        of_set("20269999"),
+    ]
+    for name in (*old, *kept):
+        machine.tasks[name] = {"active": False, "ran": True, "xml": ""}
+    running = of_set("20260403")
+    machine.tasks[running] = {"active": True, "ran": True, "xml": ""}
+    new = of_set("20260630")
+    machine.engine().start(new, host_request())
+    assert sorted(machine.tasks) == sorted([*kept, running, new])
+    line = machine.tasks[new]["xml"]
+    assert all(f"rd /s /q {JOBS_FOLDER}\\{name}" in line for name in old)
+    assert not any(f"{JOBS_FOLDER}\\{name} " in line for name in kept)
+
+
+def test_hundreds_of_old_runs_go_a_few_at_a_time_and_only_when_a_run_is_started(machine):
+    old = [of_set("20260401", number=str(number)) for number in range(1, 101)]
+    for name in old:
+        machine.tasks[name] = {"active": False, "ran": True, "xml": ""}
+    new = of_set("20260630")
+    machine.engine().start(new, host_request())
+    left = sum(name in machine.tasks for name in old)
+    assert left == 92
+    machine.engine().start(new, host_request())
+    assert sum(name in machine.tasks for name in old) == left
 
 
 @pytest.mark.parametrize(("service", "expected"), [(True, "installed"), (False, "missing")])
