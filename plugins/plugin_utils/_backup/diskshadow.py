@@ -94,7 +94,9 @@ def probe(client: CimClient, machine: Mapping[str, Any]) -> Mapping[str, Any]:
     """The host's facts with its providers of shadow copies; left out when it does not tell them."""
     try:
         providers = shadow_providers(client)
-    except WsmanFault:
+    except WsmanFault as fault:
+        if fault.is_passing:
+            raise
         return machine
     return {**machine, "shadow_providers": [{"id": one.id, "name": one.name, "type": one.type} for one in providers]}
 
@@ -603,7 +605,9 @@ def _told(read: Any) -> Any:
     """What the machine tells, None when it refuses (an old provider of WMI, a class that is missing)."""
     try:
         return read()
-    except WsmanFault:
+    except WsmanFault as fault:
+        if fault.is_passing:
+            raise
         return None
 
 

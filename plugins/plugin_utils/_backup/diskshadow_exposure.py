@@ -2,13 +2,13 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this package is private to the hyperv.passthrough collection and may change without notice.
-r"""Small jobs of diskshadow: show a shadow copy under a free drive letter, take it away again, delete our own, revert.
+r"""Small jobs of diskshadow: show a shadow copy under a free drive letter, take it away again, delete our own.
 
 Responsible for running one script and looking over CIM at what it did: the exit code alone never counts. Not responsible for
 which shadow copies are ours (the callers prove that), nor for long copies.
 
 Letters, no mount folders: CIM_DataFile knows files by `Z:\...` only, and Hyper-V is handed such paths. A copy that somebody has
-exposed already is read where it is and never hidden by us. Facts: backup-engines 2 (expose, unexpose, delete, revert).
+exposed already is read where it is and never hidden by us. Facts: backup-engines 2 (expose, unexpose, delete).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from .diskshadow_job import (
     RC,
     delete_script,
     expose_script,
-    revert_script,
     script_steps,
     unexpose_script,
 )
@@ -30,12 +29,7 @@ from .engine import Waiting
 from .errors import BackupError
 from .wbadmin_text import last_lines
 
-EXPOSE_SUFFIX, HIDE_SUFFIX, DELETE_SUFFIX, REVERT_SUFFIX = (
-    ".expose",
-    ".hide",
-    ".delete",
-    ".revert",
-)
+EXPOSE_SUFFIX, HIDE_SUFFIX, DELETE_SUFFIX = ".expose", ".hide", ".delete"
 _TRIES = 3  # with other letters, when one was taken between the look and the script
 
 
@@ -107,11 +101,6 @@ class ShadowScripts:
             self._waiting.should_stop()
             self._script(run_id + DELETE_SUFFIX, delete_script(present), "deleting shadow copies")
         return tuple(copy.id for copy in shadow_copies(self._client, present))
-
-    def revert(self, run_id: str, shadow_id: str) -> JobLook:
-        """Put a whole volume back to a shadow copy; whatever else lies on it goes back, too. The caller has made sure."""
-        self._waiting.should_stop()
-        return self._script(run_id + REVERT_SUFFIX, revert_script(shadow_id), "reverting a volume")
 
     def _ours(self, places: Mapping[str, str]) -> list[ShadowCopy]:
         return [

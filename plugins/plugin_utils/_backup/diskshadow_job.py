@@ -160,10 +160,6 @@ def delete_script(ids: Sequence[str]) -> tuple[str, ...]:
     return (*(f"delete shadows id {braced(one)}" for one in sorted(ids)), "exit")
 
 
-def revert_script(shadow_id: str) -> tuple[str, ...]:
-    return (f"revert {braced(shadow_id)}", "exit")
-
-
 def script_steps(run_id: str, lines: Sequence[str]) -> tuple[Step, ...]:
     """A job that only runs a script."""
     return (written(lines, SCRIPT), run_script(run_id, SCRIPT, LOG, RC))
