@@ -71,7 +71,8 @@ heavy: $(VENV)/.runtime  ## the fit of a VHD on a LUN against real NTFS; needs r
 	@PYTHONPATH=$(COLLECTIONS) $(BIN)/python tests/heavy/ntfs_fit.py $(SIZES)
 
 # Deterministic: the same checkout gives the same cases. CASE=scenario/effect/exchange runs one of them and shows what it said.
-faults: $(VENV)/.development  ## break every scenario at its exchanges, into docs/FAULTS.md: make faults [CASE=...] [ARGS="--every 1"]
+# ARGS="--minutes 28" begins no case after so long, and the table says what is left; ARGS="--resume --minutes 28" goes on there.
+faults: $(VENV)/.development  ## break every scenario at its exchanges, into docs/FAULTS.md: make faults [CASE=...] [PLANTED=1] [ARGS="--minutes 28"]
 	@PYTHONPATH=tests $(BIN)/python -m faults $(if $(CASE),--case $(CASE),$(if $(PLANTED),--planted $(PLANTED),--write)) $(ARGS)
 
 switches: $(VENV)/.development  ## every scenario under every value of every guess, into docs/ASSUMPTIONS.md

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backup_scene import host_text, vm_text
+from simulator.content import fill_with_noise
 from simulator.mishaps import mishap
 
 from .invariants import (
@@ -157,7 +158,8 @@ def _wreck(world: Any, controller: Any) -> Mapping[str, Any]:
     mishap(world, "stop_vm", vm="sql01")
     world.trees = world.digests()["guest_volumes"]
     mishap(world, "delete_vm", vm="sql01")
-    mishap(world, "overwrite_lun", lun=LUN)
+    mishap(world, "blank_lun", lun=LUN)
+    fill_with_noise(world.luns[LUN].content, "rubbish", 0, 1024**2)  # no more: every fork copies it
     mishap(world, "reboot", machine="hv01")
     return _ready(world)
 
@@ -237,7 +239,7 @@ def _besides(_now: Glance) -> str:
 SAME_HOST = register(
     Scenario(
         name="reverse_restore",
-        text="a VM that was deleted with its disks, and whose pass-through LUN holds noise, comes back on its own host, which "
+        text="a VM that was deleted with its disks, and whose pass-through LUN begins with noise, comes back on its own host, which "
         "numbers its disks anew",
         world=_world("136M"),  # Windows makes no GPT on less than 128 MiB
         playbook=f"{PREFIX}.reverse_restore",

@@ -10,6 +10,7 @@ no exchange of a scenario asks for cannot change its end, so it is not flipped t
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -22,6 +23,15 @@ from .case import RERUNS
 from .exploration import Undisturbed, differences, in_forks, run_undisturbed, undisturbed
 from .scenarios import SCENARIOS, Scenario
 
+#: Each kind of work once; the other scenarios ask for the same.
+SWITCHED = (
+    "two_phase_backup",
+    "reverse_restore",
+    "vhd_migration",
+    "vhd_migration_growth",
+    "export_backup",
+    "diskshadow_backup",
+)
 NOT_ASKED = "not asked"
 SAME = "same end state"
 IDENTITIES = frozenset({"evidence", "accept_as", "unique_id"})
@@ -163,3 +173,12 @@ def _cell(text: str) -> str:
 
 def write(path: Path, found: Sequence[Ending]) -> None:
     path.write_text(page(found), encoding="utf-8")
+
+
+def keep(path: Path, found: Sequence[Ending]) -> None:
+    """For a later run that tries other scenarios only."""
+    path.write_text(json.dumps([dataclasses.asdict(one) for one in found]), encoding="utf-8")
+
+
+def read(path: Path) -> list[Ending]:
+    return [Ending(**one) for one in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
