@@ -289,6 +289,7 @@ def _rows(vm: View, scene: _Scene) -> tuple[list[_Row], list[str]]:
             _judge_left_out(row, disk, other, matches.trouble.get(index), scene)
         else:
             _judge_vhd(row, disk, other, scene.host_engine)
+            _judge_chain(row, vm, scene.host_engine)
         rows.append(row)
         notes.extend(_disk_notes(row, other, scene.guest))
     rows.extend(_guest_only_rows(hosts, matches, scene, notes))
@@ -404,6 +405,17 @@ def _judge_vhd(row: _Row, disk: View, other: View | None, engine: Capabilities |
         row.reason = _size_sentence(row.size_bytes, other.get("size_bytes"))
     else:
         row.coverage, row.reason = "host", "the host's backup of the VM holds this virtual hard disk"
+
+
+def _judge_chain(row: _Row, vm: View, engine: Capabilities | None) -> None:
+    """A virtual hard disk under checkpoints is a chain of files, which some engines cannot take; a recovery checkpoint passes."""
+    names = [str(one.get("name")) for one in vm.get("checkpoints") or () if one.get("type") != "recovery"]
+    if row.coverage == "host" and names and engine is not None and not engine.checkpoints:
+        row.coverage = "gap"
+        row.reason = (
+            f"the VM has the checkpoint(s) {', '.join(names)}, and nothing proves what engine {engine.engine} makes of a chain of "
+            "virtual hard disks; remove the checkpoints, or choose another engine"
+        )
 
 
 def _judge_left_out(row: _Row, disk: View, other: View | None, trouble: str | None, scene: _Scene) -> None:

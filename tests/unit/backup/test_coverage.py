@@ -870,3 +870,27 @@ def test_no_disk_is_ever_left_out_of_the_plan_or_captured_twice(hosts, guests):
             shown = disk["evidence"]["guest"]
             assert shown["size_bytes"] == disk["size_bytes"]
             assert shown["unique_id"] == disk["evidence"]["host"]["unique_id"] or shown["guid"] is not None
+
+
+@pytest.mark.parametrize(("kind", "taken"), [("standard", "gap"), ("recovery", "host")])
+def test_an_engine_that_takes_no_chains_leaves_a_vm_with_checkpoints_uncovered(kind: str, taken: str) -> None:
+    engine = dataclasses.replace(HOST_ENGINE, engine="export", checkpoints=False)
+    disk = {
+        "slot": {"controller_type": "SCSI", "controller_number": 0, "controller_location": 0},
+        "attachment": "virtual_hard_disk",
+        "captured_by": "host",
+        "path": "D:\\VMs\\os.vhdx",
+        "host_volume": {"path": "\\\\?\\Volume{0}\\", "file_system": "NTFS"},
+    }
+    vm = {
+        "id": "v",
+        "name": "sql01",
+        "state": "off",
+        "disks": [disk],
+        "checkpoints": [{"name": "before update", "type": kind}],
+    }
+    plan = coverage(vm, None, guest_engine=None, host_engine=engine, guest_storage="none")
+    assert [row["coverage"] for row in plan["disks"]] == [taken]
+    assert ("before update" in plan["disks"][0]["reason"]) == (taken == "gap")
+    other = coverage(vm, None, guest_engine=None, host_engine=HOST_ENGINE, guest_storage="none")
+    assert [row["coverage"] for row in other["disks"]] == ["host"]
