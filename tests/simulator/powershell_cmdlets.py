@@ -153,7 +153,7 @@ def write_error(ps: Any, call: Call, given: list[Any] | None, _emit: Emit) -> No
     for one in (
         [None] if isinstance(problem, NetException) and not call.has("Message") else _given(call, "Message", given)
     ):
-        text = to_text(one) if one is not None else problem.text
+        text = problem.text if one is None and isinstance(problem, NetException) else to_text(one)
         value = (
             problem
             if isinstance(problem, NetException)

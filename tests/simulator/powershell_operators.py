@@ -273,7 +273,7 @@ def order(left: Any, right: Any, *, case: bool = False) -> int:
         one, two = to_number(left), to_number(right)
         return bool(one > two) - bool(one < two)
     if isinstance(left, Enum):
-        other = int(convert(right, left.type_name).value)
+        other = int(convert(right, left.type_name).value) if right is not None else 0
         return (left.value > other) - (left.value < other)
     if isinstance(left, datetime) and isinstance(right, datetime):
         return (left > right) - (left < right)

@@ -38,6 +38,7 @@ from .powershell_language import (
     Redirection,
     Script,
     Switch,
+    SyntaxFault,
     Try,
     Variable,
 )
@@ -614,4 +615,9 @@ class Parser(ExpressionParser):
 
 def parse(text: str) -> Script:
     """The script as a tree; raises SyntaxFault."""
-    return Parser(text).script()
+    try:
+        return Parser(text).script()
+    except RecursionError:
+        raise SyntaxFault(
+            0, "ScriptTooComplicated", "The script is too complicated: it is nested too deeply."
+        ) from None

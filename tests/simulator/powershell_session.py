@@ -16,7 +16,7 @@ from typing import Any
 from .powershell_dotnet import VOID, constructor, getter, method, static, static_getter
 from .powershell_operators import date_text, regular
 from .powershell_scopes import Flow
-from .powershell_values import CONVERTERS, Int64, NetObject, to_text
+from .powershell_values import CONVERTERS, Int64, NetObject, failed_conversion, to_text
 from .processes import decode_text, encode_text
 
 STRING, INT, OBJECT = "System.String", "System.Int32", "System.Object"
@@ -106,7 +106,30 @@ class Guid(NetObject):
 
 
 static("System.Guid", "NewGuid")(lambda ps: Guid(ps.machine.world.new_guid("powershell")))
-CONVERTERS["System.Guid"] = lambda value: Guid(str(uuid.UUID(to_text(value))))
+
+
+def _guid(value: Any) -> Guid:
+    try:
+        return Guid(str(uuid.UUID(to_text(value))))
+    except ValueError as problem:
+        raise failed_conversion(
+            value, "System.Guid", "Unrecognized Guid format.", "InvalidCastParseTargetInvocation"
+        ) from problem
+
+
+def _date(value: Any) -> datetime:
+    """ISO 8601 only: what the invariant culture also reads is not simulated."""
+    try:
+        return datetime.fromisoformat(to_text(value).strip().replace("Z", "+00:00"))
+    except ValueError as problem:
+        why = "String was not recognized as a valid DateTime."
+        raise failed_conversion(
+            value, "System.DateTime", why, "InvalidCastParseTargetInvocationWithFormatProvider"
+        ) from problem
+
+
+CONVERTERS["System.Guid"] = _guid
+CONVERTERS["System.DateTime"] = _date
 
 _ENVIRONMENT = "System.Environment"
 static_getter(_ENVIRONMENT, "MachineName")(lambda ps: ps.machine.netbios_name)

@@ -317,3 +317,138 @@ def test_a_single_quoted_string_is_its_text(text: str) -> None:
 def test_a_byte_as_hex_has_two_digits_and_reads_back(value: int) -> None:
     assert formatted(value, "x2") == f"{value:02x}"
     assert to_text(value) == str(value)
+
+
+_ATOMS = st.sampled_from(
+    [
+        "1",
+        "-5",
+        "2.5",
+        "'a'",
+        '"x$a"',
+        "$a",
+        "$null",
+        "$true",
+        "@(1,2)",
+        "@{k=1}",
+        "[byte]7",
+        "[long]9",
+        "'0x1F'",
+        "{$a}",
+        "[int]",
+        "[IO.File]",
+        "@()",
+        "[decimal]1.5",
+        "'abc','b'",
+        "[ordered]@{z=2}",
+        "[uint64]3",
+        "$_",
+        "[Text.Encoding]::UTF8",
+        "[IO.FileMode]::Open",
+        "[DateTime]::UtcNow",
+        "([Security.Cryptography.SHA256]::Create())",
+        "([pscustomobject]@{n=1})",
+        "(,(1,2))",
+        "[char]'c'",
+    ]
+)
+_OPERATORS = st.sampled_from(
+    [
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "-eq",
+        "-ne",
+        "-lt",
+        "-gt",
+        "-like",
+        "-match",
+        "-contains",
+        "-in",
+        "-band",
+        "-bor",
+        "-shl",
+        "-f",
+        "-join",
+        "-split",
+        "-replace",
+        "-is",
+        "-as",
+        "..",
+        "-and",
+        ",",
+        "-ceq",
+    ]
+)
+_MEMBERS = st.sampled_from(
+    [
+        ".Length",
+        ".Count",
+        ".x",
+        ".Keys",
+        ".ToString()",
+        ".ToString('x2')",
+        ".Trim()",
+        ".Substring(1)",
+        ".Add(1)",
+        ".Add(1,2)",
+        ".Hash",
+        "[0]",
+        "[-1]",
+        "['k']",
+        "[1..2]",
+        ".n",
+        ".Split(',')",
+        ".ComputeHash($a)",
+        ".TransformBlock($a,0,1,$null,0)",
+        ".Contains('a')",
+        ".Invoke()",
+        ".GetBytes('q')",
+        ".Remove(0)",
+    ]
+)
+_PIPES = st.sampled_from(
+    [
+        *(
+            "| % { $_ }",
+            "| ? { $_ -gt 1 }",
+            "| ConvertTo-Json",
+            "| Out-String",
+            "| Select-Object -First 1",
+            "| Sort-Object",
+        ),
+        *(
+            "| Measure-Object",
+            "| Out-Null",
+            "| % Length",
+            "| ConvertFrom-Json",
+            "| Set-Content C:\\z.txt",
+            "| Get-Content",
+        ),
+        *("| Select-Object n", "| Write-Error", "| Test-Path", ""),
+    ]
+)
+_EXPRESSIONS = st.recursive(
+    _ATOMS,
+    lambda inner: st.one_of(
+        st.tuples(inner, _OPERATORS, inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        st.tuples(inner, _MEMBERS).map(lambda t: f"({t[0]}){t[1]}"),
+        st.tuples(inner, _PIPES).map(lambda t: f"$({t[0]} {t[1]})"),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "$a = ", "$a += "]), _EXPRESSIONS, _PIPES).map("".join), min_size=1, max_size=3
+    )
+)
+def test_any_script_ends_as_a_script_ends(host: Machine, lines: list[str]) -> None:
+    """Values or PowerShell's own errors; never an error of the simulator."""
+    processes = host.processes
+    process = processes.start(f"powershell -EncodedCommand {encoded(chr(10).join(lines))}", token=ADMINISTRATOR)
+    assert processes.run_to_end(process) in (0, 1)
