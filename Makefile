@@ -14,7 +14,7 @@ export ANSIBLE_HOME := $(abspath $(VENV))/ansible-home
 export ANSIBLE_LOCALHOST_WARNING := false
 export no_proxy := 127.0.0.0/8,localhost,$(no_proxy)
 
-.PHONY: help demo test lint docs units sanity e2e gates heavy faults fuzz switches matrix bench simulator clean
+.PHONY: help demo test lint docs units sanity e2e gates heavy faults fuzz walk soak switches matrix bench simulator clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -81,6 +81,13 @@ switches: $(VENV)/.development  ## every scenario under every value of every gue
 # Deterministic, but for how many cases there is time; a finding prints the line that repeats it.
 fuzz: $(VENV)/.development  ## damaged bytes for everything that reads from outside: make fuzz [CASE=reader/number] [ARGS="--seconds 300"]
 	@PYTHONPATH=tests:$(COLLECTIONS) $(BIN)/python -m fuzz $(if $(CASE),--case $(CASE)) $(ARGS)
+
+# The same seed is the same walk; a finding prints the line that repeats it.
+walk: $(VENV)/.development  ## random commands, outages and mistakes in one world: make walk [ARGS="--seed 1 --walks 20 --steps 20 --show"]
+	@PYTHONPATH=tests $(BIN)/python -m long_runs walk $(or $(ARGS),--walks 20)
+
+soak: $(VENV)/.development  ## hundreds of backups and restores in one world, nothing may grow: make soak [ARGS="--cycles 300"]
+	@PYTHONPATH=tests $(BIN)/python -m long_runs soak $(ARGS)
 
 matrix: $(VENV)/.development  ## the glue on every supported ansible-core: make matrix [CORES="2.16.0 2.21"]
 	@$(BIN)/python tests/matrix.py $(CORES)

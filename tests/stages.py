@@ -135,11 +135,11 @@ def units() -> None:
 
 
 def e2e() -> None:
-    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "-m", "not gates", "tests/e2e", "tests/faults")
+    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "-m", "not gates", "tests/e2e", "tests/faults", "tests/long_runs")
 
 
 def gates() -> None:
-    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "-m", "gates", "tests/e2e", "tests/faults")
+    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "-m", "gates", "tests/e2e", "tests/faults", "tests/long_runs")
 
 
 STAGES = {"lint": lint, "docs": docs, "sanity": sanity, "units": units, "e2e": e2e}
