@@ -319,95 +319,21 @@ def test_a_byte_as_hex_has_two_digits_and_reads_back(value: int) -> None:
     assert to_text(value) == str(value)
 
 
-_ATOMS = st.sampled_from(
-    [
-        "1",
-        "-5",
-        "2.5",
-        "'a'",
-        '"x$a"',
-        "$a",
-        "$null",
-        "$true",
-        "@(1,2)",
-        "@{k=1}",
-        "[byte]7",
-        "[long]9",
-        "'0x1F'",
-        "{$a}",
-        "[int]",
-        "[IO.File]",
-        "@()",
-        "[decimal]1.5",
-        "'abc','b'",
-        "[ordered]@{z=2}",
-        "[uint64]3",
-        "$_",
-        "[Text.Encoding]::UTF8",
-        "[IO.FileMode]::Open",
-        "[DateTime]::UtcNow",
-        "([Security.Cryptography.SHA256]::Create())",
-        "([pscustomobject]@{n=1})",
-        "(,(1,2))",
-        "[char]'c'",
-    ]
+def words(text: str) -> st.SearchStrategy[str]:
+    return st.sampled_from(text.split())
+
+
+_ATOMS = words(
+    "1 -5 2.5 'a' \"x$a\" $a $null $true @(1,2) @{k=1} [byte]7 [long]9 '0x1F' {$a} [int] [IO.File] @() [decimal]1.5"
+    " 'abc','b' [ordered]@{z=2} [uint64]3 $_ [Text.Encoding]::UTF8 [IO.FileMode]::Open [DateTime]::UtcNow"
+    " ([Security.Cryptography.SHA256]::Create()) ([pscustomobject]@{n=1}) (,(1,2)) [char]'c'"
 )
-_OPERATORS = st.sampled_from(
-    [
-        "+",
-        "-",
-        "*",
-        "/",
-        "%",
-        "-eq",
-        "-ne",
-        "-lt",
-        "-gt",
-        "-like",
-        "-match",
-        "-contains",
-        "-in",
-        "-band",
-        "-bor",
-        "-shl",
-        "-f",
-        "-join",
-        "-split",
-        "-replace",
-        "-is",
-        "-as",
-        "..",
-        "-and",
-        ",",
-        "-ceq",
-    ]
+_OPERATORS = words(
+    "+ - * / % -eq -ne -lt -gt -like -match -contains -in -band -bor -shl -f -join -split -replace -is -as .. -and , -ceq"
 )
-_MEMBERS = st.sampled_from(
-    [
-        ".Length",
-        ".Count",
-        ".x",
-        ".Keys",
-        ".ToString()",
-        ".ToString('x2')",
-        ".Trim()",
-        ".Substring(1)",
-        ".Add(1)",
-        ".Add(1,2)",
-        ".Hash",
-        "[0]",
-        "[-1]",
-        "['k']",
-        "[1..2]",
-        ".n",
-        ".Split(',')",
-        ".ComputeHash($a)",
-        ".TransformBlock($a,0,1,$null,0)",
-        ".Contains('a')",
-        ".Invoke()",
-        ".GetBytes('q')",
-        ".Remove(0)",
-    ]
+_MEMBERS = words(
+    ".Length .Count .x .Keys .ToString() .ToString('x2') .Trim() .Substring(1) .Add(1) .Add(1,2) .Hash [0] [-1] ['k'] [1..2] .n"
+    " .Split(',') .ComputeHash($a) .TransformBlock($a,0,1,$null,0) .Contains('a') .Invoke() .GetBytes('q') .Remove(0)"
 )
 _PIPES = st.sampled_from(
     [

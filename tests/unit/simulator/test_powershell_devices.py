@@ -45,6 +45,15 @@ def host(tmp_path: Path) -> Iterator[Machine]:
     world.close()
 
 
+@pytest.fixture(scope="module")
+def quiet_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Shared by tests that change nothing; nobody uses its LUNs."""
+    world = make_world(tmp_path_factory.mktemp("quiet"), powershell_encoded_stderr="text")
+    stop(world.machine("hv01"), "sql01")
+    yield world.machine("hv01")
+    world.close()
+
+
 def command(script: str) -> str:
     return f"powershell.exe -NoProfile -EncodedCommand {base64.b64encode(script.encode('utf-16-le')).decode()}"
 
@@ -115,30 +124,27 @@ def test_a_disk_of_a_running_vm_is_refused_or_opened_as_assumed(host: Machine) -
         ("New-Object IO.FileStream('{d}', 'Open', 'Read', 'ReadWrite', 0)", "ArgumentOutOfRangeException"),
     ],
 )  # fmt: skip
-def test_what_windows_refuses_of_a_raw_disk(host: Machine, script: str, error: str) -> None:
-    stop(host, "sql01")
-    lun = host.world.luns["data1"]
-    ended = run(host, command(script.replace("{d}", device(host, "data1")).replace("{n}", str(lun.size))))
+def test_what_windows_refuses_of_a_raw_disk(quiet_host: Machine, script: str, error: str) -> None:
+    lun = quiet_host.world.luns["data1"]
+    ended = run(quiet_host, command(script.replace("{d}", device(quiet_host, "data1")).replace("{n}", str(lun.size))))
     assert ended.code == 1
     assert f"FullyQualifiedErrorId : {error}" in ended.err
 
 
-def test_a_short_read_fills_the_buffer_of_net_and_may_be_unaligned(host: Machine) -> None:
-    stop(host, "sql01")
-    lun = host.world.luns["data1"]
+def test_a_short_read_fills_the_buffer_of_net_and_may_be_unaligned(quiet_host: Machine) -> None:
+    lun = quiet_host.world.luns["data1"]
     read = (
-        opened(device(host, "data1"))
+        opened(device(quiet_host, "data1"))
         + "$b = New-Object byte[] 6; [void]$s.Seek(1048576, 'Begin'); $s.Read($b, 0, 6); [BitConverter]::ToString($b); $s.Position"
     )
-    found = run(host, command(read)).out.split("\n")
+    found = run(quiet_host, command(read)).out.split("\n")
     assert found[:3] == ["6", lun.content.read_at(1 << 20, 6).hex("-").upper(), str((1 << 20) + 6)]
 
 
-def test_only_administrators_open_disks(host: Machine) -> None:
-    stop(host, "sql01")
-    script = command(opened(device(host, "data1")) + "'opened'")
-    assert "Access to the path" in run(host, script, token=NOBODY, directory="C:\\").err
-    assert run(host, script, token=ADMINISTRATOR).out == "opened\n"
+def test_only_administrators_open_disks(quiet_host: Machine) -> None:
+    script = command(opened(device(quiet_host, "data1")) + "'opened'")
+    assert "Access to the path" in run(quiet_host, script, token=NOBODY, directory="C:\\").err
+    assert run(quiet_host, script, token=ADMINISTRATOR).out == "opened\n"
 
 
 def test_writes_to_a_read_only_disk_are_refused_and_change_nothing(host: Machine) -> None:
