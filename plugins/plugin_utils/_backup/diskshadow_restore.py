@@ -24,10 +24,10 @@ Facts: backup-engines 2, 3.1; hyperv-wmi 7.5. Assumed: a definition file can be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .._hyperv import file_evidence
+from .._hyperv import JobFailed, MethodFailed, file_evidence
 from .._hyperv.host_files import delete_own_file, rename_file
 from .._hyperv.shadow_copies import guid_in, shadow_copies
 from .._hyperv.vm_import import (
@@ -62,6 +62,7 @@ from .errors import BackupError
 from .wbadmin_text import last_lines
 
 COPYING, REMOVING, SWAPPING, IMPORTING, CLEANING = "copying", "removing", "swapping", "importing", "cleaning"
+LOOKS = 12  # at what an earlier run may have set going
 _RC, _LOG = "file-{}-rc.txt", "file-{}.txt"
 
 
@@ -277,7 +278,12 @@ class ShadowRestore:
                 "vm_not_off",
                 f"VM {power.name} is {power.busy or power.state} and has to be off to be replaced; shut it down and run again.",
             )
-        delete_vm(self._client, vm_id, waiting)
+        try:
+            delete_vm(self._client, vm_id, waiting)
+        except (MethodFailed, JobFailed):
+            # a run that was killed may have begun to delete it, and the host is still at it
+            if not self._seen(lambda: find_power(self._client, vm_id) is None, waiting):
+                raise
 
     # -- 3. swapping ---------------------------------------------------------------------------------------------------
 
@@ -293,31 +299,61 @@ class ShadowRestore:
     # -- 4. importing --------------------------------------------------------------------------------------------------
 
     def _import(self, run_id: str, waiting: Waiting) -> None:
+        """Once more when the host refuses a step: a run that was killed may have left it at work on the one before."""
         record = self._record(run_id)
         vm_id = record["vm_id"]
         self._check_files(record)
-        if find_power(self._client, vm_id) is None or find_planned(self._client, vm_id) is not None:
-            roots = self._expose(run_id)
-            definition = inside(record["configuration"], record["volumes"], record["shadows"], roots)
-            import_definition(self._client, definition, vm_id, waiting)
-            planned = settle_planned(
-                self._client,
-                vm_id,
-                waiting,
-                place=lambda old: back_in_place(old, record["files"], record["shadows"], roots),
-                roots={name: folder for name, folder in record["roots"].items() if name in DATA_ROOTS and folder},
+
+        def is_there() -> bool:
+            return find_power(self._client, vm_id) is not None and find_planned(self._client, vm_id) is None
+
+        if is_there():
+            return
+        try:
+            self._make_vm(run_id, record, waiting)
+        except (MethodFailed, JobFailed):
+            planned = find_planned(self._client, vm_id) is not None
+            if self._seen(
+                lambda: is_there() or (not planned and find_planned(self._client, vm_id) is not None), waiting
+            ):
+                if is_there():
+                    return
+            elif not planned:
+                raise
+            self._make_vm(run_id, record, waiting)
+
+    def _make_vm(self, run_id: str, record: Record, waiting: Waiting) -> None:
+        vm_id, roots = record["vm_id"], self._expose(run_id)
+        definition = inside(record["configuration"], record["volumes"], record["shadows"], roots)
+        import_definition(self._client, definition, vm_id, waiting)
+        planned = settle_planned(
+            self._client,
+            vm_id,
+            waiting,
+            place=lambda old: back_in_place(old, record["files"], record["shadows"], roots),
+            roots={name: folder for name, folder in record["roots"].items() if name in DATA_ROOTS and folder},
+        )
+        known = {path.casefold() for path in record["files"]}
+        foreign = sorted(path for path in planned.files.values() if path.casefold() not in known)
+        if foreign:
+            raise BackupError(
+                "unknown_disk",
+                f"The configuration in the shadow copy names {', '.join(foreign)}, which the set did not record as a disk of the VM; "
+                "it stays a planned VM, and its disks lie in their places. Look at it (Get-VM does not show it), or restore "
+                "another set.",
             )
-            known = {path.casefold() for path in record["files"]}
-            foreign = sorted(path for path in planned.files.values() if path.casefold() not in known)
-            if foreign:
-                raise BackupError(
-                    "unknown_disk",
-                    f"The configuration in the shadow copy names {', '.join(foreign)}, which the set did not record as a disk of the VM; "
-                    "it stays a planned VM, and its disks lie in their places. Look at it (Get-VM does not show it), or restore "
-                    "another set.",
-                )
-            validate_planned(self._client, vm_id, waiting)
-            realize_planned(self._client, vm_id, waiting)
+        validate_planned(self._client, vm_id, waiting)
+        realize_planned(self._client, vm_id, waiting)
+
+    @staticmethod
+    def _seen(is_so: Callable[[], bool], waiting: Waiting) -> bool:
+        """Whether something becomes true within a few looks."""
+        for _unused in range(LOOKS):
+            if is_so():
+                return True
+            waiting.sleep(waiting.poll_s)
+            waiting.should_stop()
+        return False
 
     def _check_files(self, record: Record) -> None:
         for path, size in record["files"].items():

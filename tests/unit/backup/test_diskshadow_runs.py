@@ -8,7 +8,8 @@ What every engine has to do is in `tests/unit/conformance`; here is what only sh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -326,3 +327,113 @@ def test_a_transportable_set_is_proven_by_its_metadata_and_restored_only_where_i
     refusals = array.restorer().refusals(array.restore_request(result, recorded))
     assert [one.kind for one in refusals] == ["not_imported"]
     assert "metadata.cab" in refusals[0].sentence
+
+
+# --- killed anywhere --------------------------------------------------------------------------------------------------
+
+CHANGES = re.compile(
+    rb"SetStringValue|DestroySystem|/Rename<|/Rename\b|DataFile/Delete|ImportSystemDefinition|ModifySystemSettings|RemoveResourceSettings"
+    rb"|ModifyResourceSettings|PlannedSystem|RegisterByXml|StartByPath|transfer/Delete"
+)
+
+
+class Killed(BaseException):
+    """The process of the task is gone."""
+
+
+def kill_at(bench: Bench, number: int, *, after: bool) -> list[int]:
+    """The process dies at the changing exchange of that number; returns the list that counts them."""
+    seen: list[int] = []
+
+    def hook(_machine: Any, data: bytes, carry: Any) -> Any:
+        if not CHANGES.search(data):
+            return carry()
+        seen.append(len(seen))
+        if len(seen) - 1 != number:
+            return carry()
+        if after:
+            carry()
+        raise Killed
+
+    bench.hook = hook
+    return seen
+
+
+def replaced_bench(folder: Path) -> tuple[Bench, Any, Mapping[str, Any], dict[str, str]]:
+    bench = Bench(folder)
+    recorded, before = bench.recorded(), bench.disks()
+    result = bench.backup()
+    mishap(bench.world, "stop_vm", vm="sql01")
+    mishap(bench.world, "overwrite_vhd", vm="sql01", slot="scsi 0:0")
+    return bench, result, recorded, before
+
+
+def killed_restores(folder: Path, numbers: Iterable[int]) -> list[str]:
+    """Findings over restores that were killed at changing exchanges and run again by another process."""
+    findings = []
+    for number in numbers:
+        bench, result, recorded, before = replaced_bench(folder / str(number))
+        seen = kill_at(bench, number, after=number % 2 == 0)
+        try:
+            bench.restore(result, recorded, replace=True)
+            bench.close()
+            break  # there are no more
+        except Killed:
+            pass
+        bench.hook = lambda _machine, _data, carry: carry()
+        known = bench.restorer().known("conformance.host_restore.r1.1")
+        restored = bench.restore(result, recorded, replace=known == "unknown")
+        now = bench.disks()
+        if restored.state != "succeeded" or now != before:
+            findings.append(f"{number} of {len(seen)}: {restored.state} {restored.message} {sorted(now)}")
+        if bench.exposed() or [one for one in bench.world.leftovers() if "shadow copy" not in one]:
+            findings.append(f"{number}: {bench.exposed()} {bench.world.leftovers()}")
+        if bench.vm().settings.automatic_startup_action != 2 or bench.world.check():
+            findings.append(f"{number}: the VM may start by itself, or {bench.world.check()}")
+        names = bench.files("D:\\VMs\\sql01")
+        if [name for name in names if name.endswith((".restoring", ".replaced"))]:
+            findings.append(f"{number}: {sorted(names)}")
+        bench.close()
+    return findings
+
+
+def test_a_restore_that_is_killed_between_its_steps_is_finished_by_the_next_run(tmp_path: Path) -> None:
+    assert killed_restores(tmp_path, (20, 27)) == []
+
+
+@pytest.mark.gates
+def test_a_restore_that_is_killed_at_any_changing_exchange_is_finished_by_the_next_run(tmp_path: Path) -> None:
+    assert killed_restores(tmp_path, range(200)) == []
+
+
+def killed_backups(folder: Path, numbers: Iterable[int]) -> list[str]:
+    """Findings over backups that were killed at changing exchanges and run again, with the next attempt when one failed."""
+    findings = []
+    for number in numbers:
+        bench = Bench(folder / str(number))
+        foreign = str(mishap(bench.world, "shadow_of_others", machine="hv01", letter="D")).strip("{}").lower()
+        kill_at(bench, number, after=number % 2 == 0)
+        try:
+            bench.backup()
+            bench.close()
+            break
+        except Killed:
+            pass
+        bench.hook = lambda _machine, _data, carry: carry()
+        result = bench.backup()
+        if result.state == "failed":
+            result = bench.backup(2)
+        ours = set((result.evidence.get("shadows") or {}).values())
+        if result.state != "succeeded" or set(bench.copies()) != {foreign, *ours}:
+            findings.append(f"{number}: {result.state} {result.message} {bench.copies()}")
+        if bench.exposed() or bench.world.check():
+            findings.append(f"{number}: {bench.exposed()} {bench.world.check()}")
+        bench.close()
+    return findings
+
+
+@pytest.mark.gates
+def test_a_backup_that_is_killed_at_any_changing_exchange_is_finished_or_cleaned_up_by_the_next_run(
+    tmp_path: Path,
+) -> None:
+    assert killed_backups(tmp_path, range(200)) == []
