@@ -13,6 +13,7 @@ from typing import Any, cast  # pylint: disable=unused-import  # used in the tex
 import pytest
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.engine import Waiting
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.errors import BackupError
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._guard import Guard
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._task import TaskError
 from unit.hyperv.cim_store import CimStore
@@ -89,3 +90,32 @@ def test_a_lease_that_was_lost_to_another_run_is_not_taken_anew(store: CimStore)
         guard_on(store).attach(str(first.lease))
     assert refused.value.kind == "superseded"
     other.check()
+
+
+def test_an_engine_that_works_on_several_vms_has_so_many_places_and_no_more(store: CimStore) -> None:
+    hive = Hive(store)
+    guards = [guard_on(store) for _unused in range(3)]
+    for guard in guards[:2]:
+        guard.take_place("hv01", "export", 2, hands(guard.check, lambda _s: None))
+    assert [str(guard.lease).partition("=")[0] for guard in guards[:2]] == ["Slot hv01 export 1", "Slot hv01 export 2"]
+    guards[2].take_slot(
+        "hv01", hands(guards[2].check, lambda _s: None)
+    )  # the one job of other engines is not in the way
+    guards[2].release()
+    guards[2].take_place("hv01", "export", 2, hands(guards[2].check, lambda _s: guards[0].release()))
+    assert str(guards[2].lease).startswith("Slot hv01 export 1=")
+    guard_on(store).attach(str(guards[2].lease)).release()
+    guards[1].release()
+    assert {path: values for path, values in hive.keys.items() if path.startswith(LEASES) and values} == {}
+
+
+def test_a_place_that_never_gets_free_is_an_error_that_names_the_limit(store: CimStore) -> None:
+    Hive(store)
+    first, second = guard_on(store), guard_on(store)
+    first.take_place("hv01", "export", 1, hands(first.check, lambda _s: None))
+    seconds = itertools.count(0, 30)
+    waiting = Waiting(sleep=lambda _s: None, now=lambda: float(next(seconds)), poll_s=1.0, timeout_s=60.0)
+    with pytest.raises(BackupError) as caught:
+        second.take_place("hv01", "export", 1, waiting)
+    assert caught.value.kind == "lease_timeout"
+    assert second.lease is None
