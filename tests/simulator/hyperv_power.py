@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .assumed import assumed
-from .file_system import FileSystemError
+from .file_system import ERROR_SHARING_VIOLATION, FileSystemError
 from .jobs import JobFailed
 from .vhd import ImageError
 from .virtual_machine import OFF, OTHER, PAUSED, RESET, RUNNING, SAVED, STARTING, STOPPING, Vm
@@ -113,6 +113,8 @@ class Power:
                 _size = vm.open_vhd(path).payload.size
         except (FileSystemError, ImageError) as problem:
             return f"attachment '{path}' could not be opened: {problem}"
+        if kind == "vhd" and volume.key_of(relative) in vm.host.processes.open_files:
+            return f"attachment '{path}' could not be opened: {FileSystemError(ERROR_SHARING_VIOLATION, path)}"
         if kind == "vhd" and not shared and volume.key_of(relative) in held:
             return f"attachment '{path}' is in use by another process ({held[volume.key_of(relative)]})."
         return None

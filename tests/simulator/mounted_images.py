@@ -27,6 +27,8 @@ def mount_image(machine: Machine, path: str, *, read_only: bool, letters: bool) 
     image = machine.open_image(path)
     if volume.key_of(relative) in machine.locked_files():
         raise FileSystemError(ERROR_SHARING_VIOLATION, path)
+    if not read_only and volume.key_of(relative) in machine.processes.open_files:
+        raise FileSystemError(ERROR_SHARING_VIOLATION, path)
     used = {m.lun for m in machine.mounted_images}
     lun = next(n for n in range(256) if n not in used)
     mounted = MountedImage(path, image, read_only or volume.disk.read_only, letters, lun)

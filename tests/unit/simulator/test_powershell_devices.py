@@ -230,3 +230,13 @@ def test_an_open_file_is_shared_as_its_handles_say(host: Machine) -> None:
 def test_the_image_of_a_running_vm_is_in_use(host: Machine) -> None:
     ended = run(host, command("[IO.File]::OpenRead('D:\\VMs\\sql01\\os.vhdx')"))
     assert "The process cannot access the file 'D:\\VMs\\sql01\\os.vhdx'" in ended.err
+
+
+def test_a_vm_does_not_start_while_a_script_reads_its_image(host: Machine) -> None:
+    stop(host, "sql01")
+    holder = command("$f = [IO.File]::OpenRead('D:\\VMs\\sql01\\os.vhdx'); Start-Sleep 600")
+    process = host.processes.start(holder, token=SYSTEM)
+    host.processes.pump()
+    assert "being used by another process" in str(mishap(host.world, "start_vm", vm="sql01"))
+    host.processes.kill(process)
+    assert mishap(host.world, "start_vm", vm="sql01") == ""
