@@ -119,7 +119,7 @@ class _HostRestore:
                 return self._planned(tried, vm, findings)
             refuse(findings, f"VM {self._item.vm.get('name')} cannot be restored on {self._host}")
             self._prepare(vm)
-            self._request = dataclasses.replace(self._request, replace=True)
+            self._request = dataclasses.replace(self._request, replace=vm is not None)
         elif run.check_mode:
             return self._planned(tried, vm, [])
         job = self._jobs.start(tried, self._request)

@@ -207,6 +207,9 @@ class ExportRestores:
                 "vm_id": _guid(request.item),
                 "folder": folder,
                 "replace": request.replace,
+                "had": [
+                    one.path for one in disks_of(request.evidence) if file_evidence(self._client, one.path) is not None
+                ],
                 "mark": hashlib.sha256(run_id.rpartition(".")[0].encode()).hexdigest()[:8],
                 "jobs": {},
                 "old": [],
@@ -386,6 +389,12 @@ class ExportRestores:
                 continue  # it has its name already
             if file_evidence(self._client, disk.path) is not None:
                 now = self._required(run_id)
+                if disk.path not in now["had"]:
+                    raise BackupError(
+                        "vhd_exists",
+                        f"{disk.path} appeared on the host while the export was copied, and nobody allowed to replace it; move it away, "
+                        "then run again.",
+                    )
                 if aside not in now["old"]:
                     self._records.write(run_id, {**now, "old": [*now["old"], aside]})
                 rename_file(self._client, disk.path, aside, self._hands)

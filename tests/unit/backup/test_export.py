@@ -265,6 +265,21 @@ def test_a_vm_that_exists_is_replaced_only_when_that_was_permitted(site: Site) -
     assert (site.trees(), site.images().keys()) == (trees, before.keys())
 
 
+def test_a_file_that_appears_while_the_disks_are_copied_is_not_replaced(site: Site) -> None:
+    vm = site.view()
+    made = site.backed_up()
+    mishap(site.world, "stop_vm", vm="erp01")
+    mishap(site.world, "delete_vm", vm="erp01")
+    request = site.restore_request(made, vm)
+    site.restores().start(RESTORE, request)
+    mishap(site.world, "write_file", machine="hv01", path="D:\\VMs\\erp01\\log.vhdx", text="somebody's own")
+    theirs = site.files("D")["VMs/erp01/log.vhdx"]
+    assert kind_of(lambda: site.restores().run(RESTORE, request, site.waiting)) == "vhd_exists"
+    assert site.files("D")["VMs/erp01/log.vhdx"] == theirs
+    mishap(site.world, "delete_file", machine="hv01", path="D:\\VMs\\erp01\\log.vhdx")
+    assert site.restores().run(RESTORE, request, site.waiting).state == "succeeded"
+
+
 def test_a_run_that_died_after_its_checkpoint_goes_on_with_it(site: Site) -> None:
     engine = site.engine()
     request = site.request()
