@@ -9,6 +9,7 @@ rem
 rem   start    ANSWER RUN TARGET WHAT              WHAT: -hyperv:GUID, or "-include:VOLUME,VOLUME"
 rem   list     ANSWER RUN TARGET ITEMS             ITEMS: what to look for in each version, a GUID or "S:,T:"
 rem   restore  ANSWER RUN TARGET VERSION MACHINE ITEM ONTO     ONTO: a volume, or nothing for a VM
+rem   stop     ANSWER RUN
 rem
 rem It does not care for several backups at once: wbadmin itself refuses a second one, and that is a failure here.
 setlocal
@@ -45,6 +46,11 @@ wbadmin get items -version:%4 -backupTarget:%3 | find /i "%~1" >nul
 if not %errorlevel%==0 exit /b 0
 >>"%~2" echo %between%"%~1"
 set between=,
+exit /b 0
+
+:stop
+wbadmin stop job -quiet
+>"%~2" echo {"run_id":"%~3"}
 exit /b 0
 
 :restore

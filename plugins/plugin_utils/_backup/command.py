@@ -97,6 +97,7 @@ class CommandBackup(CommandRuns):
         facts = _facts(request)
         steps = self._steps("start", run_id, run_id, request.target, facts)
         if self.known(run_id) == "unknown" and not self._options.roles:
+            self._check_free(run_id)
             self._before(run_id, request)
         return self._begin(run_id, steps, request.target, f"Backup {run_id} of {request.label}")
 
@@ -120,6 +121,7 @@ class CommandBackup(CommandRuns):
 
     def run(self, run_id: str, request: BackupRequest, waiting: Waiting) -> BackupResult:
         """Start or attach, wait for the end, and judge it. Raises: `BackupError`: `wait_timeout` and those of `start`."""
+        waiting.should_stop()
         job = self.start(run_id, request)
         self._wait(job, "start", waiting, f"backup {run_id}")
         return self.result(job, request)

@@ -48,6 +48,7 @@ class CommandRestore(CommandRuns):
             raise BackupError("engine_unable", f"The engine {NAME} was given no restore command.")
         steps = self._steps("restore", run_id, run_id, request.target, _facts(request))
         if again or self.known(run_id) in ("unknown", "pending"):
+            self._check_free(run_id)
             self._check_vm(request)
         return self._begin(run_id, steps, request.target, f"Restore {run_id} of {request.label}", again=again)
 
@@ -97,6 +98,7 @@ class CommandRestore(CommandRuns):
 
     def run(self, run_id: str, request: RestoreRequest, waiting: Waiting) -> RestoreResult:
         """Start or attach, wait for the end, and judge it. Raises: `BackupError`: `wait_timeout` and those of `start`."""
+        waiting.should_stop()
         job = self.start(run_id, request)
         self._wait(job, "restore", waiting, f"restore {run_id}")
         return self.result(job, request)

@@ -21,10 +21,12 @@ gone on without us.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._hyperv.guest import file_evidence
+from .._hyperv.scheduled_tasks import ScheduledTasks
 from .command_exchange import (
     MAX_ANSWER_BYTES,
     AnswerUnreadable,
@@ -36,7 +38,7 @@ from .command_exchange import (
     request_text,
 )
 from .command_options import NAME, CommandOptions, command_line
-from .detached_job import DetachedJobs, JobLook, Step, job_folder
+from .detached_job import TASK_FOLDER, DetachedJobs, JobLook, Step, job_folder
 from .engine import Deletion, Job, JobStatus, Refusal, RunState, Waiting, Workplace, wait_for
 from .errors import BackupError
 from .retention import CANNOT
@@ -45,6 +47,7 @@ from .wbadmin_text import last_lines
 ANSWER_SUFFIX = ".answer"
 REQUEST, ANSWER, LOG, RC = "request.json", "answer.json", "log.txt", "rc.txt"
 MAX_LOG_BYTES = 256 * 1024
+_RUN = re.compile(r"\.(?:guest|host)(?:_restore\.[a-z0-9_-]+)?\.\d+(?:\.\d+)?$")  # helpers have a word at their end
 NOT_FOUND = 9009  # cmd.exe: the program was not found
 
 
@@ -135,8 +138,11 @@ class CommandRuns:
         return "interrupted" if look.is_interrupted else "running"
 
     def is_busy(self) -> Sequence[str]:
-        """Whether the product can do several things at once is its own affair; it queues, or its start fails."""
-        return ()
+        """Runs of ours on the machine, unless the product can do several things at once. What else it does it has to say itself."""
+        if self._options.concurrent or self._options.roles:
+            return ()
+        names = ScheduledTasks(self._client).active(TASK_FOLDER)
+        return tuple(f"run {name}" for name in names if _RUN.search(name))
 
     def versions(self, run_id: str, target: str) -> Sequence[str]:
         """Version ids that the product lists. Raises: `BackupError`: `list_failed`, `command_missing`, `helper_timeout`."""
@@ -265,6 +271,17 @@ class CommandRuns:
 
     # -- following a run -----------------------------------------------------------------------------------------------
 
+    def _check_free(self, run_id: str) -> None:
+        """Raises: `BackupError` `busy` while another run of ours works on the machine, so that nothing was started."""
+        busy = [text for text in self.is_busy() if text != f"run {run_id}"]
+        if busy:
+            raise BackupError(
+                "busy",
+                f"The machine works on {', '.join(busy)}, and the engine {NAME} was not told that the product is concurrent; wait for "
+                "its end.",
+                {"processes": busy},
+            )
+
     def _begin(self, run_id: str, steps: Sequence[Step], target: str, description: str, *, again: bool = False) -> Job:
         self._waiting.should_stop()
         attached = self._jobs.start(run_id, steps, description, again=again)
@@ -342,6 +359,7 @@ class CommandRuns:
 
     def _wait(self, job: Job, action: str, waiting: Waiting, what: str) -> None:
         """Wait for the end. Raises: `BackupError` `wait_timeout` while the run goes on."""
+        waiting.should_stop()
         seen = wait_for(lambda: self._shown(self._followed(job, action)), waiting, what=what)
         if not seen.is_finished:
             raise BackupError(

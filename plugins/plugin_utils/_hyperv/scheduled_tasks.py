@@ -158,6 +158,18 @@ class ScheduledTasks:
             raise
         return True
 
+    def active(self, folder: str) -> tuple[str, ...]:
+        """Names of the tasks right in a folder that run or are queued; one query."""
+        rows = query_filtered(
+            self._client, TASK_SCHEDULER, "MSFT_ScheduledTask", any_of("TaskPath", [_checked_path(folder)])
+        )
+        return tuple(
+            text_of(row, "TaskName")
+            for row in rows
+            if text_of(row, "TaskPath").casefold() == folder.casefold()
+            and word(TASK_STATES, int_of(row, "State")) in ("running", "queued")
+        )
+
     def names(self, folder: str) -> tuple[str, ...]:
         """Names of the tasks right in a folder; none when there is no such folder."""
         rows = query_filtered(

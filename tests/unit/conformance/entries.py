@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from unit.conformance.command_site import CommandInAGuest, CommandOnAHost
 from unit.conformance.engine_site import EngineSite
 from unit.conformance.export_site import Export
 from unit.conformance.wsb_site import WsbInAGuest, WsbOnAHost
@@ -13,4 +14,6 @@ ENTRIES: tuple[type[EngineSite], ...] = (
     Export,
     WsbOnAHost,
     WsbInAGuest,
+    CommandOnAHost,
+    CommandInAGuest,
 )
