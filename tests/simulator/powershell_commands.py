@@ -434,8 +434,8 @@ def redirecting(ps: Any, redirections: tuple[tree.Redirection, ...], emit: Emit)
     if not redirections:
         yield emit
         return
+    from .powershell_files import write_bytes
     from .powershell_output import lines_of
-    from .powershell_streams import write_bytes
 
     files: list[tuple[str, bool, list[Any]]] = []
     out = emit

@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import powershell_cmdlets
+from .. import powershell_cmdlets, powershell_file_cmdlets
 from ..assumed import assumed
 from ..file_system import FileSystemError
 from ..powershell_classes import ANSI, decode_marked
@@ -281,4 +281,4 @@ def _show_syntax(ps: Interpreter, fault: SyntaxFault) -> None:
         ps.process.err(text)
 
 
-__all__ = ["main", "powershell_cmdlets", "read_switches"]
+__all__ = ["main", "powershell_cmdlets", "powershell_file_cmdlets", "read_switches"]
