@@ -437,3 +437,19 @@ def test_a_backup_that_is_killed_at_any_changing_exchange_is_finished_or_cleaned
     tmp_path: Path,
 ) -> None:
     assert killed_backups(tmp_path, range(200)) == []
+
+
+@pytest.mark.gates
+def test_a_power_cut_while_the_disks_are_copied_back_is_survived_by_another_copy(tmp_path: Path) -> None:
+    bench, result, recorded, before = replaced_bench(tmp_path)
+    noise = bench.disks()
+    bench.slow_down()
+    request = bench.restore_request(result, recorded, replace=True)
+    bench.restorer().start("conformance.host_restore.r1.1", request)
+    bench.cut_power()
+    assert {name: digest_ for name, digest_ in bench.disks().items() if name in noise} == noise
+    bench.world.looks_per_job = 1
+    assert bench.restore(result, recorded).state == "succeeded"
+    assert bench.disks() == before
+    assert bench.exposed() == []
+    bench.close()
