@@ -30,7 +30,7 @@ JOBS = "C:\\Windows\\Logs\\hyperv.passthrough\\jobs"
 RESTORE_EVERY = 4
 KEPT_DAYS = 60  # for which what a backup has left on its machines stays there
 #: What one more cycle may cost the process that holds the world, its transcript and its growing logs too.
-MAX_KIB_A_CYCLE = 600
+MAX_KIB_A_CYCLE = 1024
 
 WORLD = f"""
 name: soak

@@ -47,7 +47,7 @@ MAX_FORGOTTEN = 8  # at once, since their folders are removed on the same comman
 
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,119}", re.ASCII)
 _OF_A_BACKUP = re.compile(
-    r"[0-9a-f]{8}-(\d{8}t\d{6}z)-[0-9a-z]{4,16}\.(?:guest|host)\.\d+(?:\.(?:items|list|stop))?", re.ASCII
+    r"[0-9a-f]{8}-(\d{8}t\d{6}z)-[0-9a-z]{4,16}\.(?:(?:guest|host)\.\d+(?:\.(?:items|list|stop))?|copy\.\d+)", re.ASCII
 )
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}\.[a-z]{1,4}", re.ASCII)
 _EXIT_CODE = re.compile(rb"-?[0-9]{1,10}")

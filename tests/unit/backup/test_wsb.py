@@ -720,7 +720,12 @@ def of_set(day: str, phase: str = "host", number: str = "1") -> str:
 
 
 def test_a_new_backup_takes_the_tasks_and_folders_of_old_ones_with_it(machine):
-    old = [of_set("20260401"), of_set("20260401") + ".items", of_set("20260402", "guest")]
+    old = [
+        of_set("20260401"),
+        of_set("20260401") + ".items",
+        of_set("20260402", "guest"),
+        of_set("20260402", "copy", "4"),
+    ]
     kept = [
         of_set("20260629"),  # young
         "nightly.host.1",  # of a set that the operator named: its age is not known
