@@ -152,7 +152,8 @@ class Trunk:
         known: outcomes of cases that were tried before.
         results: where every case puts its line.
         memory: shared by everybody who tries this scenario; None: every case is played to its end.
-        deadline: no new case begins after this moment of `time.monotonic`.
+        until: no new case begins after this moment of `time.monotonic`.
+        budget: nor after so many seconds were spent on cases.
         show: tell what the runs of a case said.
     """
 
@@ -165,11 +166,13 @@ class Trunk:
         known: Mapping[str, Result],
         results: Path,
         memory: Path | None,
-        deadline: float | None = None,
+        until: float | None = None,
+        budget: float | None = None,
         show: bool = False,
     ) -> None:
         self._scenario, self._undisturbed = scenario, undisturbed
-        self._choose, self._results, self._deadline = choose, results, deadline
+        self._choose, self._results = choose, results
+        self._until, self._left = until, budget
         self._memory = Memory(memory) if memory is not None else None
         self._show = show
         self._known = dict(known)
@@ -196,6 +199,12 @@ class Trunk:
             if self._case is not None:
                 self._case.rerun_until_good()
                 self._finish(self._case)
+            there = len(self._undisturbed.exchanges)
+            if self._command.status != self._undisturbed.status or self._number != there:
+                raise RuntimeError(
+                    f"the trunk of {self._scenario.name} has left its path: {self._number} exchanges instead of {there}, "
+                    f"status {self._command.status}: {self._command.last_words[:300]}"
+                )
         except BaseException:
             if self._case is None:
                 raise
@@ -209,8 +218,10 @@ class Trunk:
         if self._case is not None:
             return self._case.exchange(machine, data, carry)
         self._number += 1
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        late = self._until is not None and time.monotonic() > self._until
+        if late or (self._left is not None and self._left <= 0):
             self.stopped_at = self.stopped_at or self._number
+        began = time.monotonic()
         if self.stopped_at is None and self._number <= len(self._undisturbed.exchanges):
             here = self._undisturbed.exchanges[self._number - 1]
             vm = self._scenario.vm_of(self._stage.world)
@@ -224,6 +235,8 @@ class Trunk:
                 if not self._is_known(effect, here) and self._fork():
                     return self._begin(effect, here).act(machine, data, carry)
                 self._settle(effect)
+        if self._left is not None:
+            self._left -= time.monotonic() - began
         try:
             return carry()
         finally:

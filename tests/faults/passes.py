@@ -163,7 +163,7 @@ def enumerate_all(
             sys.stdout.flush()
             pid = os.fork()
             if not pid:
-                _unit(name, now_made, plains[name], results, memory / name, share, effects, kinds)
+                _unit(name, now_made, plains[name], results, memory / name, (until, share), effects, kinds)
             active[pid] = (name, now_made, time.monotonic(), before)
         if not active:
             break
@@ -211,7 +211,7 @@ def _unit(
     plain: Undisturbed,
     results: Path,
     memory: Path,
-    share: float | None,
+    limits: tuple[float | None, float | None],
     effects: Sequence[str],
     kinds: Sequence[str],
 ) -> None:
@@ -226,7 +226,8 @@ def _unit(
             known=known,
             results=results,
             memory=memory,
-            deadline=None if share is None else time.monotonic() + share,
+            until=limits[0],
+            budget=limits[1],
         )
         trunk.run()
         code = STOPPED if trunk.stopped_at else 0
