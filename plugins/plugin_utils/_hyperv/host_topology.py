@@ -516,9 +516,17 @@ def _guest_facts(
         fqdn=items.get("FullyQualifiedDomainName") or None,
         os_name=items.get("OSName") or None,
         os_version=items.get("OSVersion") or None,
+        os_family=_os_family(items.get("OSName", ""), items.get("OSPlatformId", "")),
         ip_addresses=tuple(address.strip() for address in addresses.split(";") if address.strip()),
         vss_state=_component_state(vss, vm_id),
     )
+
+
+def _os_family(name: str, platform: str) -> str | None:
+    """OSPlatformId is 2, or 1, for Windows; Linux guests do not tell one and name their distribution (hyperv-wmi 6.4)."""
+    if platform.strip() in ("1", "2") or "windows" in name.casefold():
+        return "windows"
+    return "other" if name.strip() else None
 
 
 def _clustered_vm_ids(rows: HostRows, names: Mapping[str, str]) -> frozenset[str]:

@@ -29,6 +29,14 @@ _VOLUME = (
     *("allocation_unit_bytes", "partition_number", "offset_bytes"),
 )
 
+# The content of a disk is copied, its WWN is not: that is the identity of the LUN.
+_NOT_WINDOWS = (
+    "the guest is not Windows ({os}): on a VHD its disk has another WWN, so that what is mounted by /dev/disk/by-id (wwn-, scsi-3), "
+    "by a multipath WWID or through LVM's devices file is not found; UUID=, LABEL=, PARTUUID= and by-path stay. Let /etc/fstab and its "
+    "like use UUID= before the migration",
+    "nobody proves inside this guest ({os}) that its volumes are as before: the tasks for guests know Windows only. Look there yourself",
+)
+
 Lun = Mapping[str, Any]
 
 
@@ -85,11 +93,13 @@ class MigrationChecks:
                 f"The guest of VM {name} may send any SCSI command to its disks (AllowFullSCSICommandSet), such as persistent "
                 f"reservations, which a VHD does not take; set accept_full_scsi if nothing in the guest needs them.",
             )
-        if (
-            str((self._at.guest or {}).get("guest", {}).get("os_family", "")) == "linux"
-            or "linux" in str(vm["guest"].get("os_name") or "").casefold()
-        ):
-            self._notes.append("the guest is Linux: file systems that it mounts by WWN or path are not found on a VHD")
+        if self.is_not_windows():
+            self._notes += [text.format(os=vm["guest"].get("os_name") or "Linux") for text in _NOT_WINDOWS]
+
+    def is_not_windows(self) -> bool:
+        """Whether guest or host say that another system than Windows runs in the VM."""
+        asked = str((self._at.guest or {}).get("guest", {}).get("os_family") or "")
+        return (asked or str(self._at.vm["guest"].get("os_family") or "")) not in ("", "windows")
 
     def check_lun(self, lun: Lun, slot: Slot, *, attached_is_fine: bool) -> None:
         """Used by nobody else: not by the host, not by a cluster, not by another VM, not through another host."""

@@ -368,12 +368,17 @@ class VmConfiguration:
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFacts:
-    """What the host knows of the guest through integration services; all None when nothing answers inside."""
+    """What the host knows of the guest through integration services; all None when nothing answers inside.
+
+    Attributes:
+        os_family: `windows`, or `other` for a guest that names itself and says nothing that only Windows says.
+    """
 
     heartbeat: str | None = None
     fqdn: str | None = None
     os_name: str | None = None
     os_version: str | None = None
+    os_family: str | None = None
     ip_addresses: tuple[str, ...] = ()
     vss_state: str | None = None
 

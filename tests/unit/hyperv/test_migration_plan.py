@@ -309,9 +309,24 @@ def test_a_data_disk_with_bitlocker_is_copied_as_it_is_and_said() -> None:
     assert any("BitLocker" in note for note in plan.notes)
 
 
-def test_a_linux_guest_is_warned() -> None:
-    plan = plan_migration(situation(the_vm=vm(guest={"os_name": "Linux", "heartbeat": "ok"})), request())
-    assert any("WWN" in note for note in plan.notes)
+@pytest.mark.parametrize(
+    "observed",
+    [
+        {"the_vm": vm(guest={"os_name": "Ubuntu", "os_family": "other", "heartbeat": "ok"})},
+        {"guest": {"guest": {"os_family": "linux"}, "disks": []}},
+    ],
+    ids=["by its host", "by itself"],
+)
+def test_a_guest_that_is_not_windows_is_told_what_changes_and_what_nobody_proves(observed: dict[str, Any]) -> None:
+    notes = plan_migration(situation(**observed), request()).notes
+    for said in ("another WWN", "/etc/fstab", "UUID=", "nobody proves inside this guest"):
+        assert any(said in note for note in notes), said
+
+
+@pytest.mark.parametrize("family", ["windows", None])
+def test_a_windows_guest_or_a_silent_one_is_not_warned_of_wwns(family: str | None) -> None:
+    plan = plan_migration(situation(the_vm=vm(guest={"os_name": None, "os_family": family})), request())
+    assert not any("WWN" in note for note in plan.notes)
 
 
 def guest(disk: dict[str, Any], volume: dict[str, Any]) -> dict[str, Any]:
