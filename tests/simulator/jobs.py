@@ -93,8 +93,12 @@ class JobTable:
     def lose(self) -> None:
         """The machine went down: what ran is gone and leaves behind what ``on_loss`` says."""
         for job in self._jobs.values():
-            if not job.done and job.on_loss is not None:
+            if job.done:
+                continue
+            if job.on_loss is not None:
                 job.on_loss()
+            if getattr(job.subject, "busy", None) is not None:
+                job.subject.busy = None  # type: ignore[attr-defined]  # a VM that nothing works on any more is not busy
         self._jobs.clear()
 
     def plan_failure(self, failure: PlannedFailure) -> None:

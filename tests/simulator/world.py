@@ -40,6 +40,7 @@ from .disks import (
 from .file_system import ERROR_PATH_NOT_FOUND, DirectoryFileSystem, FileSystemError
 from .jobs import JobFailed, JobTable
 from .mscluster import Cluster
+from .operating_systems import OPERATING_SYSTEMS, OperatingSystem
 from .partition_table import LDM_METADATA, MBR, MICROSOFT_RESERVED, STORAGE_SPACES
 from .vhd import Image, ImageError
 from .virtual_machine import OFF, RUNNING, SAVED, Vm, open_host_image, vm_from_configuration
@@ -82,50 +83,6 @@ class Account:
     remote_enable: frozenset[str] = frozenset()
     filtered: bool = False
     disabled: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class OperatingSystem:
-    """What Win32_OperatingSystem tells. ``product_type`` 1 workstation, 2 domain controller, 3 server."""
-
-    caption: str = "Microsoft Windows Server 2022 Datacenter"
-    version: str = "10.0.20348"
-    build: str = "20348"
-    product_type: int = 3
-    sku: int = 8
-    edition: str = "ServerDatacenter"
-    locale: str = "en-US"
-    utc_offset: int = 0
-    time_zone: str = "UTC"
-    family: str = "windows"
-
-
-OPERATING_SYSTEMS: dict[str, OperatingSystem] = {
-    "server2016": OperatingSystem(
-        caption="Microsoft Windows Server 2016 Datacenter", version="10.0.14393", build="14393"
-    ),
-    "server2019": OperatingSystem(
-        caption="Microsoft Windows Server 2019 Datacenter", version="10.0.17763", build="17763"
-    ),
-    "server2022": OperatingSystem(),
-    "server2025": OperatingSystem(
-        caption="Microsoft Windows Server 2025 Datacenter", version="10.0.26100", build="26100"
-    ),
-    "windows10": OperatingSystem(
-        caption="Microsoft Windows 10 Pro", version="10.0.19045", build="19045", product_type=1, sku=48, edition="Pro"
-    ),
-    "windows11": OperatingSystem(
-        caption="Microsoft Windows 11 Pro", version="10.0.22631", build="22631", product_type=1, sku=48, edition="Pro"
-    ),
-    "linux": OperatingSystem(
-        caption="Debian GNU/Linux 12 (bookworm)",
-        version="6.1.0",
-        build="6.1.0-18-amd64",
-        product_type=0,
-        sku=0,
-        family="linux",
-    ),
-}
 
 
 @dataclass
@@ -893,6 +850,7 @@ class World:
 
 
 __all__ = [
+    "OPERATING_SYSTEMS",
     "Account",
     "Machine",
     "OperatingSystem",

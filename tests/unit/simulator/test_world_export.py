@@ -452,3 +452,10 @@ def test_excluded_disks_are_not_exported(host: Machine, vm: Vm) -> None:
     job = export(host, vm, "D:\\Exports\\one", for_backup(host, vm, ExcludedVirtualHardDisks=[disk]))
     assert job.get("JobState") == 7
     assert not any(path.endswith(".vhdx") for path in files_below(host, "D:\\Exports\\one"))
+
+
+def test_a_vm_is_not_busy_with_a_job_that_is_lost(host: Machine, vm: Vm) -> None:
+    call(host, VSMS, "ExportSystemDefinition", {"ComputerSystem": system(vm), "ExportDirectory": "D:\\X"})
+    assert vm.busy == 32773
+    host.jobs.lose()
+    assert vm.busy is None
