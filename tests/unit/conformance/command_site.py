@@ -28,7 +28,7 @@ def options_of(what: str, items: str) -> Mapping[str, Any]:
     }
 
 
-class ScriptOnAHost(WsbOnAHost):
+class CommandOnAHost(WsbOnAHost):
     name = "command"
     options = options_of("-hyperv:{vm_id}", "{items}")
     share = None  # the example knows volumes only
@@ -51,10 +51,10 @@ class ScriptOnAHost(WsbOnAHost):
         )
 
 
-class ScriptInAGuest(WsbInAGuest):
+class CommandInAGuest(WsbInAGuest):
     name = "command"
     options = options_of("-include:{volumes}", "{letters}")
     share = None
     is_enforced = False
-    without_feature = ScriptOnAHost.without_feature
-    prepare = ScriptOnAHost.prepare
+    without_feature = CommandOnAHost.without_feature
+    prepare = CommandOnAHost.prepare
