@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup import backup_set as sets
-from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup import retention
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup import retention, wsb_deletion
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.backup_set import Attempt, BackupSet
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.detached_job import JobLook
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.engine import Deletion
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.errors import BackupError
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.retention import Policy, plan_retention
@@ -387,3 +388,40 @@ def test_a_set_that_changed_since_it_was_planned_for_is_left_alone():
     (outcome,) = retention.carry_out(plan, hands)
     assert outcome.problems
     assert world.records["day0"].state == "good"
+
+
+# --- the folder of a run of Windows Server Backup -------------------------------------------------------------------
+
+FOLDER = "\\\\nas\\backup\\db01\\day0.host.1"
+LISTED = b"Version identifier: 06/01/2026-20:00\r\n"
+OTHER = b"Version identifier: 06/02/2026-20:00\r\n"
+
+
+def looked(*, above: int = 0, folder: int = 0, versions: bytes = LISTED, is_done: bool = True) -> JobLook:
+    files = {"above-rc.txt": b"%d" % above, "folder-rc.txt": b"%d" % folder, "versions.txt": versions}
+    return JobLook(run_id="x", task=None, is_done=is_done, files=files)
+
+
+@pytest.mark.parametrize(
+    ("look", "began", "state"),
+    [
+        (looked(), False, None),
+        (looked(versions=b""), True, None),
+        (looked(versions=b""), False, "kept"),
+        (looked(versions=OTHER), False, "kept"),
+        (looked(versions=LISTED + OTHER), False, "kept"),
+        (looked(versions=OTHER), True, "kept"),
+        (looked(folder=1), False, "gone"),
+        (looked(above=1, folder=1), False, "kept"),
+        (looked(above=1), True, "kept"),
+        (looked(is_done=False), False, "kept"),
+    ],
+)
+def test_a_folder_goes_only_when_it_holds_the_recorded_version_and_nothing_else(look, began, state):
+    verdict = wsb_deletion._judge(look, "06/01/2026-20:00", FOLDER, began=began)
+    assert (None if verdict is None else verdict.state) == state
+
+
+def test_a_version_on_a_volume_is_never_deleted_singly():
+    assert wsb_deletion.why_kept("E:") == retention.CANNOT
+    assert wsb_deletion.why_kept("\\\\nas\\backup") == ""
