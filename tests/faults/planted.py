@@ -207,11 +207,15 @@ def run(planted: Planted, folder: Path, *more: str) -> dict[str, object]:
 
 
 def main(folder: Path, names: list[str], remembered: Path, *more: str) -> list[dict[str, object]]:
-    """Try them one by one; each is remembered as soon as it has been tried."""
+    """Try them one by one; each is remembered as soon as it has been tried, beside those of earlier runs."""
+    known = json.loads(remembered.read_text(encoding="utf-8")) if remembered.exists() else []
+    by_name = {one["fault"]: one for one in known}
     found = []
     for planted in PLANTED:
         if not names or planted.name in names:
             found.append(run(planted, folder, *more))
-            remembered.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            by_name[planted.name] = found[-1]
+            rows = [by_name[one.name] for one in PLANTED if one.name in by_name]
+            remembered.write_text(json.dumps(rows, indent=1), encoding="utf-8")
             print(f"planted {planted.name}: caught by {found[-1]['caught']}: {found[-1]['example']}", flush=True)
     return found
