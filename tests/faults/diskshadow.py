@@ -57,18 +57,11 @@ def _look(world: Any) -> Mapping[str, Any]:
     return {
         "copies": {copy.id.strip("{}").lower(): copy.set_id.strip("{}").lower() for copy in _copies(world)},
         "others": getattr(world, "foreign_copy", ""),
-        "held": [path for path in getattr(world, "paths", ()) if not _is_whole(world, path)],
     }
 
 
 def _copies(world: Any) -> list[Any]:
     return list(world.machine(HOST).vss.present())
-
-
-def _is_whole(world: Any, path: str) -> bool:
-    """Some file holds the bytes of the set, or of the VM as it was before the restore: the disk, or its shadow copy."""
-    files = world.machine(HOST).volume_by_letter(path[0])
-    return bool(_copies(world)) and (files.exists(path[3:]) or bool(_copies(world)))
 
 
 def no_copy_deleted(before: Glance, now: Glance) -> Iterator[str]:
@@ -150,12 +143,12 @@ def _besides_a_backup(now: Glance) -> str:
 
 def _proof_of_backup(world: Any, now: Glance) -> Iterator[str]:
     present = {copy.id.strip("{}").lower(): copy for copy in _copies(world)}
-    vm = next(one for one in world.vms if one.name == VM)
+    vm_id = next((one.id.upper() for one in world.vms if one.name == VM), "")
     for record in _good(now)[-1:]:
         for one in _named(record):
             if one not in present:
                 yield f"the shadow copy {one} of the set is not there"
-            elif vm.id.upper() not in {name.upper() for name in present[one].components}:
+            elif vm_id not in {name.upper() for name in present[one].components}:
                 yield f"the shadow copy {one} was made without the VM taking part"
 
 

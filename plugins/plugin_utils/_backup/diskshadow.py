@@ -75,7 +75,7 @@ from .engine import (
     Workplace,
     wait_for,
 )
-from .errors import BackupError, SetUnreadable, TargetRefused
+from .errors import BackupError, SetUnreadable
 from .set_store import REGISTRY_BASE, SetStore
 from .target import Target, check_target, folder_name, parse_target
 from .wbadmin_text import consistency_of
@@ -189,15 +189,12 @@ class DiskShadow:
             place, volumes=question.volumes, source_paths=question.source_paths, left_out_paths=question.left_out_paths
         )
         if self._options.copy_to:
-            try:
-                check_target(
-                    place_of(self._options.copy_to),
-                    volumes=question.volumes,
-                    source_paths=question.source_paths,
-                    needed_bytes=question.needed_bytes,
-                )
-            except TargetRefused as err:
-                raise TargetRefused(err.kind, f"engine_options.copy_to: {err}") from err
+            check_target(
+                place_of(self._options.copy_to),
+                volumes=question.volumes,
+                source_paths=question.source_paths,
+                needed_bytes=question.needed_bytes,
+            )
 
     def refusals(self, request: BackupRequest) -> Sequence[Refusal]:
         return self._plan(request).refusals
