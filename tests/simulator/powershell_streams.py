@@ -175,7 +175,8 @@ class FileStream(NetObject):
         self.closed = False
         self.process: Any = None
         self.content: Content | None = None
-        self.place: tuple[Any, str] | None = None
+        self.volume: Any = None
+        self.below = ""
         self.key: tuple[str, str] = ("", "")
         self.disk: Disk | None = None
         self._buffer = b""
@@ -204,10 +205,9 @@ class FileStream(NetObject):
         return self.file().size
 
     def file(self) -> Content:
-        assert self.place is not None
-        volume, below = self.place
+        assert self.volume is not None
         try:
-            self.content = volume.files.open(below)
+            self.content = self.volume.files.open(self.below)
         except FileSystemError as problem:
             raise file_error(problem, self.name) from problem
         assert self.content is not None
@@ -390,7 +390,7 @@ def _open_file(ps: Any, stream: FileStream, mode: int) -> None:
         exists = bool(below) and volume.exists(below)
         if not below or (exists and volume.stat(below).is_directory):
             raise win32_error(ERROR_ACCESS_DENIED, path)
-        stream.key, stream.place = volume.key_of(below), (volume, below)
+        stream.key, stream.volume, stream.below = volume.key_of(below), volume, below
         _refuse_locked(ps, stream)
         if _conflict(ps, stream):
             raise win32_error(ERROR_SHARING_VIOLATION, path)
