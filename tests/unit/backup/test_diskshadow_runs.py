@@ -9,6 +9,7 @@ What every engine has to do is in `tests/unit/conformance`; here is what only sh
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -394,6 +395,7 @@ def killed_restores(folder: Path, numbers: Iterable[int]) -> list[str]:
         if [name for name in names if name.endswith((".restoring", ".replaced"))]:
             findings.append(f"{number}: {sorted(names)}")
         bench.close()
+        shutil.rmtree(folder / str(number))  # a world has 100 MB, and there are dozens of them
     return findings
 
 
@@ -429,6 +431,7 @@ def killed_backups(folder: Path, numbers: Iterable[int]) -> list[str]:
         if bench.exposed() or bench.world.check():
             findings.append(f"{number}: {bench.exposed()} {bench.world.check()}")
         bench.close()
+        shutil.rmtree(folder / str(number))  # a world has 100 MB, and there are dozens of them
     return findings
 
 
