@@ -9,6 +9,7 @@ entry. Not responsible for: damaging (`mutation.py`), counting and reporting (`_
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import functools
 import itertools
@@ -98,7 +99,9 @@ class Reader:
         seeds = _seeds(self)
         try:
             self.read(seeds[number % len(seeds)], dice)
-        except self.errors as error:
+        except Exception as error:
+            if not isinstance(error, self.errors):
+                raise
             text = str(error)
             if not text or len(text) > MAX_SENTENCE or "Traceback" in text:
                 raise AssertionError(f"no sentence for people: {text[:200]!r} ({len(text)} characters)") from error
@@ -208,7 +211,9 @@ vms:
 def _world() -> World:
     os.environ["HYPERV_PASSTHROUGH_NTFS"] = "no"
     import_everything()
-    return World.from_yaml(_WORLD, Path(tempfile.mkdtemp(prefix="hyperv-fuzz-")) / "world")
+    folder = tempfile.TemporaryDirectory(prefix="hyperv-fuzz-")
+    atexit.register(folder.cleanup)
+    return World.from_yaml(_WORLD, Path(folder.name) / "world")
 
 
 _LOOKS: Sequence[tuple[str, Callable[[WsmanClient], object]]] = (
