@@ -135,7 +135,19 @@ def units() -> None:
 
 
 def e2e() -> None:
-    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "-m", "not gates", "tests/e2e", "tests/faults", "tests/long_runs")
+    call(
+        BIN / "python",
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "-m",
+        "not gates",
+        "tests/e2e",
+        "tests/faults",
+        "tests/long_runs",
+    )
 
 
 def gates() -> None:
