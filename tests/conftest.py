@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the hyperv.passthrough authors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Counts the skipped tests: a skip that tests/skips.yml does not allow, or one more than it allows, fails the run."""
+"""What holds for every test: skips are counted and limited (tests/skips.yml), and no test chooses another's file system."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 SKIPS = Path(__file__).parent / "skips.yml"
+NTFS = "HYPERV_PASSTHROUGH_NTFS"
 
 
 def overdrawn(reasons: list[str], allowed: list[dict[str, Any]], *, in_ci: bool) -> list[str]:
@@ -36,6 +37,12 @@ def overdrawn(reasons: list[str], allowed: list[dict[str, Any]], *, in_ci: bool)
         if count[entry["reason"]] > limit:
             problems.append(f"{count[entry['reason']]} tests skipped because '{entry['reason']}', {limit} are allowed")
     return problems
+
+
+@pytest.fixture(autouse=True)
+def _file_system_of_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that wants the simulator's own file system (a variable of the process) leaves the next one its choice."""
+    monkeypatch.setenv(NTFS, os.environ.get(NTFS, "auto"))
 
 
 @pytest.hookimpl(trylast=True)
