@@ -368,6 +368,7 @@ GUESSES = {
 }
 
 
+@pytest.mark.gates
 def test_a_backup_that_queues_behind_another_is_good_under_every_other_guess(here: Scene) -> None:
     for name, values in GUESSES.items():
         here.world.switches.choose(name, values[0])

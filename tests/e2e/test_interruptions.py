@@ -77,7 +77,7 @@ def killed(here: Scene, folder: Path, moment: Callable[[Scene], bool], **setting
 
 @pytest.mark.parametrize(
     "moment",
-    [pytest.param(guest_runs, marks=GATES), between_phases, host_runs, pytest.param(before_closing, marks=GATES)],
+    [between_phases, *(pytest.param(moment, marks=GATES) for moment in (guest_runs, host_runs, before_closing))],
 )
 def test_a_run_killed_anywhere_is_finished_by_the_next_one(
     here: Scene, tmp_path: Path, hooks: Any, moment: Callable[[Scene], bool]
@@ -191,6 +191,7 @@ def test_a_run_whose_vm_another_one_works_on_touches_neither_applications_nor_se
     assert here.starts(here.host) == []
 
 
+@GATES
 def test_a_run_that_slept_too_long_cleans_up_after_itself_when_nobody_else_came(here: Scene, hooks: Any) -> None:
     """The controller was suspended, say: the lease is gone, but nobody took it."""
     log, settings = hooks
@@ -256,6 +257,7 @@ def test_last_nights_broken_set_is_closed_its_guest_unquiesced_and_a_new_one_ope
     assert [item for item in prove(here.world, tonight) if not item.is_proven] == []
 
 
+@GATES
 def test_a_set_that_is_named_is_continued_however_old_and_returned_when_it_is_closed(
     here: Scene, tmp_path: Path
 ) -> None:
@@ -301,7 +303,8 @@ def test_records_that_cannot_be_read_hide_no_other_and_are_never_overwritten(her
     }
 
 
-@pytest.mark.parametrize("where", ["sql01", pytest.param("hv01", marks=GATES)])
+@GATES
+@pytest.mark.parametrize("where", ["sql01", "hv01"])
 def test_a_session_dropped_while_a_backup_runs_is_attached_to_again(here: Scene, where: str) -> None:
     machine = here.world.machine(where)
     cut: list[Any] = []
@@ -328,7 +331,8 @@ def test_a_session_dropped_while_a_backup_runs_is_attached_to_again(here: Scene,
     assert [item for item in prove(here.world, record) if not item.is_proven] == []
 
 
-@pytest.mark.parametrize("where", [pytest.param("sql01", marks=GATES), "hv01"])
+@GATES
+@pytest.mark.parametrize("where", ["sql01", "hv01"])
 def test_a_machine_that_restarts_during_its_backup_fails_the_set_and_the_next_run_makes_a_new_one(
     here: Scene, hooks: Any, where: str
 ) -> None:

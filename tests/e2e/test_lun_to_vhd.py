@@ -236,6 +236,7 @@ def test_two_disks_are_migrated_in_one_downtime(lab: Callable[..., Any]) -> None
 # -- trouble before the cut-over ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.gates
 def test_a_copy_job_that_fails_gives_the_disk_back_and_a_rerun_finishes(here: Scene) -> None:
     mark = here.world.mark()
     here.fault({"method": "^ConvertVirtualHardDisk$"}, "fail_job", percent=40, code=32768)
