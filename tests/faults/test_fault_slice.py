@@ -76,6 +76,21 @@ def test_a_rerun_waits_for_the_backup_of_a_killed_run_that_keeps_the_vm_saved(tm
     assert (killed["effect"], killed["outcome"], killed["findings"]) == ("killed", "same", [])
 
 
+@pytest.mark.e2e
+@pytest.mark.gates
+def test_a_restore_whose_host_restarts_at_any_change_is_done_only_when_the_vm_runs_with_its_own_disks(
+    tmp_path: Path,
+) -> None:
+    """Also at the last one, which puts the automatic start action back: the restart has left the VM saved."""
+    results = tmp_path / "results.jsonl"
+    chosen = ("--scenario", "reverse_restore_kept", "--effect", "restart_host", "--passes", "changes", "--jobs", "1")
+    done = faults(*chosen, "--results", str(results))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [json.loads(line) for line in results.read_text().splitlines()]
+    assert any("ModifySystemSettings" in one["what"] and one["outcome"] == "same" for one in found)
+    assert [one for one in found if one["findings"]] == []
+
+
 @pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.name)
 def test_a_fault_that_is_planted_finds_its_place_in_the_product(fault: Planted) -> None:
     for file, old, new in fault.changes:
