@@ -210,7 +210,7 @@ class CommandRuns:
         """A finished run with its files; one that has grown too large is left out and proves nothing."""
         limits = {ANSWER: MAX_ANSWER_BYTES, LOG: MAX_LOG_BYTES}
         sizes = {name: self._jobs.size(run_id, name) for name in limits}
-        wanted = [name for name, limit in limits.items() if (sizes[name] or 0) and (sizes[name] or 0) <= limit]
+        wanted = [name for name, limit in limits.items() if 0 < (sizes[name] or 0) <= limit]
         return self._jobs.look(run_id, [RC, *wanted])
 
     def _small(self, action: str, run_id: str, target: str, facts: Mapping[str, Any]) -> JobLook:

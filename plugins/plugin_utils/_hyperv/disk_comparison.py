@@ -148,15 +148,12 @@ class Comparer(Protocol):
 
     def compare(self, run_id: str, source: str, copy: str, size_bytes: int, hands: Hands) -> Comparison:
         """Start it, or attach to it, and wait for its end. Raises: HypervError `comparison_timeout`; it goes on then."""
-        ...
 
     def knows(self, run_id: str) -> bool:
         """Whether it runs, or ran to its end; False when it was broken off, or never begun."""
-        ...
 
     def stop(self, run_id: str) -> None:
         """End it, if it runs, and take away what it left."""
-        ...
 
 
 def script_text(*, source: str, copy: str, size_bytes: int, folder: str) -> str:
