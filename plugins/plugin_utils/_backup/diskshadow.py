@@ -329,11 +329,17 @@ class DiskShadow:
         return tuple(dict.fromkeys(copy.set_id for copy in shadow_copies(self._client)))
 
     def stop(self, job: Job) -> None:
-        """A shadow copy is made in seconds, and broken off between freeze and thaw it harms; it is never stopped."""
-        if not self._jobs.look(job.run_id).is_done:
+        """End the copies into `copy_to`, which can take hours; what they leave, `result` and the next run see to.
+
+        Raises: `BackupError` `not_stoppable` while the shadow copies are made: that takes seconds, and broken off between freeze
+        and thaw it harms.
+        """
+        look = self._jobs.look(job.run_id)
+        if look.is_known and not (look.is_done or look.is_interrupted):
             raise BackupError(
                 "not_stoppable", f"The run {job.run_id} makes shadow copies and ends by itself; wait for it."
             )
+        self._jobs.stop(job.run_id + COPY_SUFFIX)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 

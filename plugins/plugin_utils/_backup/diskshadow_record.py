@@ -69,16 +69,20 @@ class RunRecords:
         return self.write(run_id, {**(self.read(run_id) or {}), **changes})
 
     def of_vm(self, vm_id: str) -> list[Record]:
-        """Records of one VM's runs; unreadable ones are left out, nothing of theirs is touched."""
-        names = self._registry.list_keys(KEY) or ()
+        """Records of one VM's runs, as `all` tells them."""
         wanted = vm_id.strip("{}").casefold()
+        return [one for one in self.all() if str(one.get("vm_id") or "").casefold() == wanted]
+
+    def all(self) -> list[Record]:
+        """Records of the host's runs; unreadable ones are left out, nothing of theirs is touched."""
+        names = self._registry.list_keys(KEY) or ()
         found = []
         for name in names[:MAX_RECORDS]:
             try:
                 record = self.read(name)
             except BackupError:
                 continue
-            if record is not None and str(record.get("vm_id") or "").casefold() == wanted:
+            if record is not None:
                 found.append(record)
         return found
 

@@ -404,19 +404,25 @@ class ShadowRestore:
         version: str | None = None,
         items: Mapping[str, str] | None = None,
     ) -> TargetListing:
-        """The shadow copy sets of the host. A set whose record says more copies than there are does not hold its VM."""
+        """The shadow copy sets of the host.
+
+        A set holds the VM that the host's record of its run names, as long as all copies of that run are there. A set that no record
+        names (the registry was lost, the volumes were not) is taken at its caller's word: `start` looks for each file in it before
+        anything of a VM is touched.
+        """
         copies = shadow_copies(self._client)
         versions = tuple(dict.fromkeys(copy.set_id for copy in copies))
-        found: dict[str, str] = {}
         wanted = guid_in(version)
-        if wanted in versions:
-            there = {copy.id for copy in copies}
-            for item in items or {}:
-                records = [
-                    one for one in self._records.of_vm(item) if (one.get("result") or {}).get("version") == wanted
-                ]
-                if all(set(one.get("shadows", {}).values()) <= there for one in records):
-                    found[item] = item
+        if wanted not in versions or not items:
+            return TargetListing(versions=versions)
+        there = {copy.id for copy in copies}
+        records = [
+            one
+            for one in self._records.all()
+            if one.get("kind") == "backup" and (one.get("result") or {}).get("version") == wanted
+        ]
+        held = {guid_in(str(one.get("vm_id"))) for one in records if set((one.get("shadows") or {}).values()) <= there}
+        found = {item: item for item in items if not records or guid_in(item) in held}
         return TargetListing(versions=versions, items=found)
 
     def why_kept(self, target: str) -> str:

@@ -214,7 +214,8 @@ class Engine(Protocol):
 
     `known` tells by the run id alone what the machine knows of a run. `is_busy` names what has to end before a run may
     start, as texts for a message; always empty for an engine that is `concurrent`. `check_target` raises `TargetRefused`.
-    `refusals` are further findings against this very backup, read only; check mode asks them too.
+    `refusals` are further findings against this very backup, read only; check mode asks them too. `stop` leaves alone what
+    has ended or never was; a job that would do harm when it is broken off is refused (`BackupError` `not_stoppable`).
     """
 
     name: str

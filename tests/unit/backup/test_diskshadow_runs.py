@@ -18,9 +18,13 @@ import pytest
 import yaml
 
 from ansible_collections.hyperv.passthrough.plugins.plugin_utils._backup.errors import BackupError
+from ansible_collections.hyperv.passthrough.plugins.plugin_utils._wsman import WsmanFault
+from backup_scene import HKLM, REGISTRY
 from simulator.content import digest
+from simulator.door_memory import rules_of
+from simulator.faults import Rule
 from simulator.mishaps import mishap
-from unit.conformance.engine_site import EngineSite, world_of
+from unit.conformance.engine_site import EngineSite, Gone, world_of
 
 ARRAY = "12345678-aaaa-4bbb-8ccc-000000000001"
 FOLDER = "E:\\shadow-records"
@@ -105,20 +109,6 @@ def test_a_backup_is_a_set_of_all_volumes_of_the_vm_and_its_metadata_lies_at_the
 def test_a_vm_that_was_off_is_off_in_its_shadow_copy(bench: Bench) -> None:
     mishap(bench.world, "stop_vm", vm="sql01")
     assert bench.backup().consistency == "off"
-
-
-def test_a_lost_vm_comes_back_with_every_byte_and_no_letter_is_left(bench: Bench) -> None:
-    recorded, before = bench.recorded(), bench.contents()
-    result = bench.backup()
-    bench.damage()
-    restored = bench.restore(result, recorded)
-    assert (restored.state, restored.message) == ("succeeded", "")
-    assert bench.contents() == before
-    vm = bench.vm()
-    assert (vm.settings.automatic_startup_action, vm.planned) == (2, False)
-    assert [drive.kind for _controller, drive in vm.drives() if drive.kind == "physical"] == []
-    assert bench.exposed() == []
-    assert set(bench.copies().values()) == {result.version}
 
 
 def test_a_vm_that_is_there_is_replaced_only_when_that_was_permitted(bench: Bench) -> None:
@@ -293,6 +283,61 @@ def test_an_exposure_that_fails_once_is_tried_with_another_letter(bench: Bench) 
     mishap(bench.world, "fail_shadow", machine="hv01", stage="expose", code="VSS_E_UNEXPECTED")
     assert bench.backup().state == "succeeded"
     assert bench.exposed() == []
+
+
+def test_a_host_that_cannot_answer_now_is_not_one_that_lacks_something(bench: Bench) -> None:
+    request, rules = bench.request(), rules_of(bench.world)
+    for name in ("Provider", "VolumeSupport", "Storage"):
+        for code in (2150859174, 2150858793):  # a quota, a timeout
+            rules.add(Rule(match={"query": f"Win32_Shadow{name}"}, effect="fault", parameters={"code": code}, count=0))
+            with pytest.raises(WsmanFault) as caught:
+                bench.engine().start(bench.run_id(), request)
+            assert caught.value.is_passing
+            if name == "Provider":
+                with pytest.raises(WsmanFault):
+                    bench.capabilities()
+            rules.clear()
+    assert (bench.engine().known(bench.run_id()), bench.copies()) == ("unknown", {})
+
+
+def test_copies_into_another_folder_can_be_stopped_and_the_next_run_deletes_their_shadow_copies(bench: Bench) -> None:
+    bench.options = {"copy_to": "E:\\copies"}
+    bench.slow_down()
+
+    def should_stop() -> None:
+        if any(name.endswith(".copy") for name in bench.working_tasks(bench.host)):
+            raise Gone
+
+    engine, request = bench.engine(), bench.request()
+    with pytest.raises(Gone):
+        engine.run(bench.run_id(), request, bench.waiting(should_stop=should_stop))
+    job = bench.engine().start(bench.run_id(), request)
+    bench.engine().stop(job)
+    assert bench.working_tasks(bench.host) == []
+    bench.world.looks_per_job = 1
+    result = bench.engine().result(job, request)
+    assert (result.state, result.version, result.kind) == ("failed", None, "copy_incomplete")
+    second = bench.backup(2)
+    assert second.state == "succeeded"
+    assert (set(bench.copies().values()), bench.exposed()) == ({second.version}, [])
+
+
+def test_a_lost_vm_comes_back_from_a_set_that_its_host_has_forgotten_and_no_letter_is_left(bench: Bench) -> None:
+    recorded, before = bench.recorded(), bench.contents()
+    result = bench.backup()
+    bench.damage()
+    bench.host.registry.delete_key(HKLM, f"{REGISTRY}\\DiskShadow", tree=True)
+    items = {recorded["vm"]["id"]: ""}
+    listing = bench.restorer().listing("x.listing.1", result.target, "HV01", version=result.version, items=items)
+    assert (listing.versions, set(listing.items)) == ((result.version,), set(items))
+    restored = bench.restore(result, recorded)
+    assert (restored.state, restored.message) == ("succeeded", "")
+    assert bench.contents() == before
+    vm = bench.vm()
+    assert (vm.settings.automatic_startup_action, vm.planned) == (2, False)
+    assert [drive.kind for _controller, drive in vm.drives() if drive.kind == "physical"] == []
+    assert bench.exposed() == []
+    assert set(bench.copies().values()) == {result.version}
 
 
 # --- deleting ---------------------------------------------------------------------------------------------------------

@@ -87,6 +87,7 @@ class EngineSite:
         options: `engine_options` as an operator writes them.
         switches: of the simulator, where they are not at their default.
         is_enforced: whether the simulated Windows itself stops what cannot work `without_feature`.
+        is_stoppable: whether a backup can be broken off without harm; else `stop` refuses it.
     """
 
     name = ""
@@ -96,6 +97,7 @@ class EngineSite:
     options: Mapping[str, Any] = {}
     switches: Mapping[str, str] = {}
     is_enforced = True
+    is_stoppable = True
 
     def __init__(self, folder: Path, *, is_large: bool = False) -> None:
         os.environ["HYPERV_PASSTHROUGH_NTFS"] = "no"
@@ -159,6 +161,9 @@ class EngineSite:
     # -- the same for all ----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
+        for machine in self.world.machines:
+            if machine.processes is not None:
+                machine.processes.reboot()  # what still runs ends while its files are there
         self.world.close()
 
     def client(self, machine: Any = None) -> WsmanClient:
@@ -335,6 +340,7 @@ class EngineSite:
 
     def footprint(self) -> Mapping[str, Any]:
         """What a run could leave on machines and VMs beside its version and its own small files and finished tasks."""
+        versions = self.there()
         return {
             "checkpoints": {vm.name: sorted(one.name for one in vm.checkpoints) for vm in self.world.vms},
             "vms": sorted((vm.name, vm.host.name, vm.planned, vm.state) for vm in self.world.vms),
@@ -346,7 +352,11 @@ class EngineSite:
                 for vm in self.world.vms
             },
             "start actions": {vm.name: vm.settings.automatic_startup_action for vm in self.world.vms},
-            "shadow copies": {one.name: len(list(one.vss.copies)) for one in self.world.machines if one.vss},
+            "shadow copies": {
+                one.name: len([copy for copy in one.vss.copies if copy.set_id not in versions])
+                for one in self.world.machines
+                if one.vss
+            },
             "mounted": {one.name: len(one.mounted_images) for one in self.world.machines},
             "letters": {
                 one.name: sorted(volume.letter for volume in one.volumes() if volume.letter)

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from unit.conformance.command_site import CommandInAGuest, CommandOnAHost
+from unit.conformance.diskshadow_site import DiskShadow
 from unit.conformance.engine_site import EngineSite
 from unit.conformance.export_site import Export
 from unit.conformance.wsb_site import WsbInAGuest, WsbOnAHost
 
 ENTRIES: tuple[type[EngineSite], ...] = (
     Export,
+    DiskShadow,
     WsbOnAHost,
     WsbInAGuest,
     CommandOnAHost,
