@@ -18,6 +18,7 @@ from typing import Any
 from backup_scene import host_text, vm_text
 from simulator.content import fill_with_noise
 from simulator.mishaps import mishap
+from simulator.virtual_machine import STOPPING
 
 from .invariants import (
     FOLDER,
@@ -81,7 +82,8 @@ def _disk(vm: Any) -> str | None:
 def _look(world: Any) -> Mapping[str, Any]:
     vm = _vm(world)
     return {
-        "runs on": _disk(vm) if vm is not None and vm.running else LUN,
+        # one whose saved state is thrown away is "stopping", and touches no disk
+        "runs on": _disk(vm) if vm is not None and vm.running and vm.state != STOPPING else LUN,
         "set": _stored(world),
         "recoveries": sum(
             len(task.runs)

@@ -524,11 +524,12 @@ class Machine:
     # -- power
 
     def boot(self, *, renumber: bool = False, resumed: bool = False) -> None:
-        """Start: every disk is found anew; with ``renumber`` the LUNs come in another (seeded) order.
+        """Start: every disk is found anew; with ``renumber`` the LUNs come in another (seeded) order than now.
 
         ``resumed``: from saved state, so that what ran goes on running.
         """
         self.remember_disks()
+        numbers = {disk.backing.key: disk.number for disk in self.disks}
         if not self.suspended:  # only persistent sessions come back
             self.iscsi_sessions = [lun for lun in self.iscsi_sessions if lun.target in self.persistent_targets]
         backings = self._backings()
@@ -538,13 +539,15 @@ class Machine:
         local = {f"lun:{lun.id}" for lun in self.local_luns}
         first = [b for b in backings if b.key == self.boot_disk_key or b.key in local]
         rest = [b for b in backings if b not in first]
+        last = max(numbers.values(), default=0) + 1
+        now = sorted(rest, key=lambda backing: numbers.get(backing.key, last))
         if renumber and len(rest) > 1:
             order = list(rest)
             dice = random.Random(f"{self.world.seed}:{self.name}:{self.world.reboots}")
-            while order == rest:
+            while order == now:
                 dice.shuffle(order)
-            rest = order
-        for number, backing in enumerate([*first, *rest]):
+            now = order
+        for number, backing in enumerate([*first, *now]):
             self._arrive(backing, number)
         resumed, self.suspended = self.suspended, False
         if not resumed:
