@@ -143,8 +143,8 @@ def gates() -> None:
 
 
 def pytest(marked: str, *folders: str) -> None:
-    """The tests of these folders on both cores, with the ten slowest at the end."""
-    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "--durations=10", "-m", marked, *folders)
+    """The tests of these folders on both cores, a file on one of them, so that its world is made once; the slowest at the end."""
+    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "--dist=loadfile", "--durations=10", "-m", marked, *folders)
 
 
 STAGES = {"lint": lint, "docs": docs, "sanity": sanity, "units": units, "e2e": e2e}

@@ -106,6 +106,7 @@ def test_applications_are_started_again_when_stopping_them_fails_half_way(here: 
     assert here.starts(here.guest) == here.starts(here.host) == []
 
 
+@pytest.mark.gates
 def test_applications_that_do_not_start_again_are_said_and_tried_again_by_the_next_run(here: Scene, hooks: Any) -> None:
     log, settings = hooks
     unquiesce = Path(settings["unquiesce_tasks"])

@@ -332,6 +332,7 @@ def test_snapshots_too_far_apart_are_cured_by_one_more_guest_phase(here: Scene) 
     assert [item.is_proven for item in volumes] == [True]
 
 
+@pytest.mark.gates
 def test_snapshots_that_stay_too_far_apart_are_degraded_and_said(here: Scene) -> None:
     run = here.backup(max_skew=1)
     assert run.status == 2

@@ -111,6 +111,7 @@ def test_a_run_killed_anywhere_is_finished_by_the_next_one(
     assert here.leases() == {}
 
 
+@pytest.mark.gates
 def test_a_worker_whose_parent_was_killed_changes_nothing_beside_the_rerun(here: Scene, tmp_path: Path) -> None:
     operator: list[Operator] = []
     orphans: list[int] = []
@@ -135,6 +136,7 @@ def test_a_worker_whose_parent_was_killed_changes_nothing_beside_the_rerun(here:
     assert here.leases() == {}
 
 
+@pytest.mark.gates
 def test_a_run_that_another_one_overtook_stops_as_superseded(here: Scene, tmp_path: Path) -> None:
     operator: list[Operator] = []
     frozen: list[bool] = []
