@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from simulator.ntfs_file_system import availability
+
 SKIPS = Path(__file__).parent / "skips.yml"
 NTFS = "HYPERV_PASSTHROUGH_NTFS"
+CHOSEN = os.environ.get(NTFS, "auto")
 
 
 def overdrawn(reasons: list[str], allowed: list[dict[str, Any]], *, in_ci: bool) -> list[str]:
@@ -41,8 +44,12 @@ def overdrawn(reasons: list[str], allowed: list[dict[str, Any]], *, in_ci: bool)
 
 @pytest.fixture(autouse=True)
 def _file_system_of_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that wants the simulator's own file system (a variable of the process) leaves the next one its choice."""
-    monkeypatch.setenv(NTFS, os.environ.get(NTFS, "auto"))
+    """A test that wants the simulator's own file system (a variable of the process) leaves the next one its choice.
+
+    The choice is the one of before the tests were collected, because collecting the fuzzed readers makes a world, too.
+    """
+    availability(CHOSEN)  # found out once in a process, and not while a test has its hands in the environment
+    monkeypatch.setenv(NTFS, CHOSEN)
 
 
 @pytest.hookimpl(trylast=True)

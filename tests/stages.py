@@ -131,7 +131,7 @@ def sanity() -> None:
 
 
 def units() -> None:
-    pytest("not gates", "tests/unit", "tests/fuzz")
+    pytest("not gates", "tests/unit", "tests/fuzz", spread="load")
 
 
 def e2e() -> None:
@@ -142,9 +142,9 @@ def gates() -> None:
     pytest("gates", "tests/unit", "tests/e2e", "tests/faults", "tests/long_runs")
 
 
-def pytest(marked: str, *folders: str) -> None:
-    """The tests of these folders on both cores, a file on one of them, so that its world is made once; the slowest at the end."""
-    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", "--dist=loadfile", "--durations=10", "-m", marked, *folders)
+def pytest(marked: str, *folders: str, spread: str = "loadfile") -> None:
+    """The tests of these folders on both cores, unless said otherwise a file on one of them, so that its world is made once."""
+    call(BIN / "python", "-m", "pytest", "-q", "-n", "2", f"--dist={spread}", "--durations=10", "-m", marked, *folders)
 
 
 STAGES = {"lint": lint, "docs": docs, "sanity": sanity, "units": units, "e2e": e2e}
