@@ -318,6 +318,7 @@ def test_an_event_log_that_cannot_be_read_fails_although_wbadmin_was_content(her
 # -- the two snapshots ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.gates
 def test_snapshots_too_far_apart_are_cured_by_one_more_guest_phase(here: Scene) -> None:
     here.at({"machine": "hv01", "method": "RegisterByXml"}, lambda _machine: here.world.clock.advance(150))
     run = here.backup(max_skew=150)

@@ -239,6 +239,7 @@ def test_a_vm_on_which_another_run_is_alive_is_refused(here: Scene) -> None:
     assert list(here.leases()[name]) == ["OTHER"]
 
 
+@pytest.mark.gates
 def test_last_nights_broken_set_is_closed_its_guest_unquiesced_and_a_new_one_opened(
     here: Scene, tmp_path: Path, hooks: Any
 ) -> None:
@@ -280,6 +281,7 @@ def test_a_set_that_is_named_is_continued_however_old_and_returned_when_it_is_cl
     assert len(here.starts(here.host)) == 1
 
 
+@pytest.mark.gates
 def test_records_that_cannot_be_read_hide_no_other_and_are_never_overwritten(here: Scene) -> None:
     prefix = here.vm.id[:8].lower()
     newer = {"format": "hyperv.passthrough/backup-set", "version": 99, "set_id": "from-the-future"}

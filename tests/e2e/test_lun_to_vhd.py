@@ -423,6 +423,7 @@ def with_folder(here: Scene) -> Scene:
     return here
 
 
+@pytest.mark.gates
 def test_in_place_runs_on_staging_until_the_array_has_grown_the_lun(with_folder: Scene) -> None:
     here = with_folder
     before, mark = here.world.digests(), here.world.mark()

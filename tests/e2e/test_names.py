@@ -145,6 +145,7 @@ def test_a_guid_tells_two_vms_of_one_name_apart(names: Any) -> None:
     assert [found["id"] for found in run.of("disk_info")[0].result["vms"]] == [vm.id]
 
 
+@pytest.mark.gates
 def test_vms_of_awkward_names_are_backed_up_in_both_phases(names: Any) -> None:
     run = names.run("hyperv.passthrough.two_phase_backup", "--limit", ",".join(BACKED_UP))
     assert run.status == 0, run.output
